@@ -1,0 +1,30 @@
+//! Global requests (RFC 4254 section 4).
+
+use super::number;
+use crate::cursor::Reader;
+use crate::error::DecodeError;
+
+/// A `SSH_MSG_GLOBAL_REQUEST`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Request name, such as `keepalive@openssh.com`.
+    pub kind: &'a [u8],
+    /// Whether the sender expects an answer.
+    pub want_reply: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the message; request-specific fields are not looked at.
+    pub fn parse(message: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(message);
+        reader.u8("message number")?;
+        let kind = reader.string("request name")?;
+        Ok(Self { kind, want_reply: reader.bool("want reply")? })
+    }
+}
+
+/// Refuses a global request.
+#[must_use]
+pub fn failure() -> Vec<u8> {
+    vec![number::REQUEST_FAILURE]
+}

@@ -1,0 +1,82 @@
+//! What a message that passes means, for whoever records it.
+
+use super::{ChannelId, Side};
+use crate::message::channel::Size;
+
+/// One thing seen; nothing of it has been passed on yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen<'m> {
+    /// Nothing that belongs in a record.
+    Nothing,
+    /// Data on a channel.
+    Data {
+        /// Where.
+        channel: ChannelId,
+        /// Of which stream.
+        stream: Stream,
+        /// The data.
+        bytes: &'m [u8],
+    },
+    /// A terminal was asked for.
+    Terminal {
+        /// Where.
+        channel: ChannelId,
+        /// Its type, such as `xterm-256color`.
+        kind: &'m [u8],
+        /// Its size.
+        size: Size,
+    },
+    /// The terminal's size changed.
+    Resize {
+        /// Where.
+        channel: ChannelId,
+        /// The new size.
+        size: Size,
+    },
+    /// The server confirmed or refused the channel that the client asked for.
+    Opened {
+        /// Which.
+        channel: ChannelId,
+        /// Whether it is open.
+        open: bool,
+    },
+    /// A peer will send no more data.
+    Eof {
+        /// Where.
+        channel: ChannelId,
+        /// Who.
+        from: Side,
+    },
+    /// A peer closed its side.
+    Closed {
+        /// Where.
+        channel: ChannelId,
+        /// Who.
+        from: Side,
+    },
+    /// The program ended by itself.
+    ExitStatus {
+        /// Where.
+        channel: ChannelId,
+        /// Its status.
+        status: u32,
+    },
+    /// The program was ended by a signal.
+    ExitSignal {
+        /// Where.
+        channel: ChannelId,
+        /// The signal's name without `SIG`.
+        name: &'m [u8],
+    },
+}
+
+/// Which of a session's three streams data belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// From the client.
+    Stdin,
+    /// From the server.
+    Stdout,
+    /// From the server, extended data.
+    Stderr,
+}

@@ -1,0 +1,293 @@
+//! The relay by tables of messages: what goes on, what is answered, what ends the connection.
+
+use super::*;
+use crate::cursor::Writer;
+
+fn relay() -> Relay {
+    Relay::new(Rules { environment: vec!["LANG".to_owned(), "LC_*".to_owned()] })
+}
+
+fn open(kind: &[u8], sender: u32, packet_bytes_max: u32) -> Vec<u8> {
+    Open { kind, sender, window_bytes: 100, packet_bytes_max, details: b"" }.encode()
+}
+
+fn confirm(recipient: u32, sender: u32) -> Vec<u8> {
+    Confirmation { recipient, sender, window_bytes: 50, packet_bytes_max: 40, details: b"" }
+        .encode()
+}
+
+fn request(recipient: u32, kind: &[u8], want_reply: bool, details: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::message(number::CHANNEL_REQUEST);
+    writer.u32(recipient).string(kind).bool(want_reply).raw(details);
+    writer.into_bytes()
+}
+
+fn text(value: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.string(value);
+    writer.into_bytes()
+}
+
+fn data(recipient: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::message(number::CHANNEL_DATA);
+    writer.u32(recipient).string(bytes);
+    writer.into_bytes()
+}
+
+fn plain(number: u8, recipient: u32) -> Vec<u8> {
+    let mut writer = Writer::message(number);
+    writer.u32(recipient);
+    writer.into_bytes()
+}
+
+/// A relay with one confirmed session: 7 is the client's number, 9 the server's.
+fn with_session() -> Relay {
+    let mut relay = relay();
+    let step = relay.receive(Side::Client, &open(b"session", 7, 60)).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::Nothing)), "{step:?}");
+    let step = relay.receive(Side::Server, &confirm(7, 9)).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::Opened { open: true, .. })), "{step:?}");
+    relay
+}
+
+fn started() -> Relay {
+    let mut relay = with_session();
+    let message = request(9, b"shell", true, b"");
+    let step = relay.receive(Side::Client, &message).unwrap();
+    let Step::Judge(start) = step else { panic!("{step:?}") };
+    assert_eq!(start.program, Program::Shell);
+    relay.allow(&start).unwrap();
+    relay
+}
+
+#[test]
+fn data_passes_once_a_program_runs() {
+    let mut relay = started();
+    let message = data(9, b"typed");
+    let step = relay.receive(Side::Client, &message).unwrap();
+    let channel = ChannelId(0);
+    let expected = Seen::Data { channel, stream: Stream::Stdin, bytes: b"typed" };
+    assert!(matches!(step, Step::Forward(seen) if seen == expected), "{step:?}");
+    let message = channel::stderr(7, b"shown");
+    let step = relay.receive(Side::Server, &message).unwrap();
+    let expected = Seen::Data { channel, stream: Stream::Stderr, bytes: b"shown" };
+    assert!(matches!(step, Step::Forward(seen) if seen == expected), "{step:?}");
+}
+
+#[test]
+fn data_before_a_program_goes_nowhere() {
+    let mut relay = with_session();
+    let step = relay.receive(Side::Client, &data(9, b"early")).unwrap();
+    assert!(matches!(step, Step::Drop), "{step:?}");
+    assert_eq!(relay.answers(Side::Client), [channel::adjust(7, 5)]);
+    let error = relay.receive(Side::Server, &data(7, b"early")).unwrap_err();
+    assert!(matches!(error, RelayError::NotStarted), "{error}");
+}
+
+#[test]
+fn a_refused_program_is_told_in_order() {
+    let mut relay = with_session();
+    let pty = {
+        let mut details = Writer::new();
+        details.string(b"xterm").u32(80).u32(24).u32(0).u32(0).string(b"");
+        request(9, b"pty-req", true, details.as_bytes())
+    };
+    let step = relay.receive(Side::Client, &pty).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::Terminal { .. })), "{step:?}");
+    let exec = request(9, b"exec", true, &text(b"id"));
+    let step = relay.receive(Side::Client, &exec).unwrap();
+    let Step::Judge(start) = step else { panic!("{step:?}") };
+    assert_eq!(start.program, Program::Exec(b"id"));
+    relay.refuse(&start, "no\n").unwrap();
+    // The text may come at once, the refusal only after the reply to the terminal's request.
+    assert_eq!(relay.answers(Side::Client), [channel::stderr(7, b"no\n")]);
+    let step = relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::Nothing)), "{step:?}");
+    assert_eq!(relay.answers(Side::Client), [channel::reply(7, false)]);
+    // The client's next credit pays for the text.
+    let mut adjust = channel::adjust(9, 10);
+    let step = relay.receive(Side::Client, &adjust).unwrap();
+    assert!(matches!(&step, Step::Replace(message, _) if *message == channel::adjust(9, 7)));
+    adjust = channel::adjust(9, 10);
+    let step = relay.receive(Side::Client, &adjust).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::Nothing)), "{step:?}");
+}
+
+#[test]
+fn what_a_channel_request_becomes() {
+    let variable = |name: &[u8]| [text(name), text(b"value")].concat();
+    let size = [80_u32, 24, 0, 0].map(u32::to_be_bytes).concat();
+    let cases: [(&str, Side, &[u8], Vec<u8>, bool); 12] = [
+        ("named variable", Side::Client, b"env", variable(b"LANG"), true),
+        ("starred variable", Side::Client, b"env", variable(b"LC_ALL"), true),
+        ("other variable", Side::Client, b"env", variable(b"LD_PRELOAD"), false),
+        ("resize", Side::Client, b"window-change", size, true),
+        ("signal", Side::Client, b"signal", text(b"INT"), true),
+        ("agent", Side::Client, b"auth-agent-req@openssh.com", Vec::new(), false),
+        ("x11", Side::Client, b"x11-req", Vec::new(), false),
+        ("second program", Side::Client, b"exec", text(b"id"), false),
+        ("unheard of", Side::Client, b"teleport", Vec::new(), false),
+        ("exit status", Side::Server, b"exit-status", vec![0, 0, 0, 3], true),
+        ("keepalive", Side::Server, b"keepalive@openssh.com", Vec::new(), true),
+        ("server asks for a program", Side::Server, b"exec", text(b"id"), false),
+    ];
+    for (case, from, kind, details, passes) in cases {
+        let mut relay = started();
+        let (named, own) = if from == Side::Client { (9, 7) } else { (7, 9) };
+        // The reply to the shell request is out of the way.
+        relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap();
+        let message = request(named, kind, true, &details);
+        let step = relay.receive(from, &message).unwrap();
+        if passes {
+            assert!(matches!(step, Step::Forward(_)), "{case}: {step:?}");
+            assert!(relay.answers(from).is_empty(), "{case}");
+        } else {
+            assert!(matches!(step, Step::Refused(Refused::Request(..))), "{case}: {step:?}");
+            assert_eq!(relay.answers(from), [channel::reply(own, false)], "{case}");
+        }
+    }
+}
+
+#[test]
+fn channels_that_nobody_granted_are_refused() {
+    let cases: [(Side, &[u8], OpenFailure); 6] = [
+        (Side::Client, b"direct-tcpip", OpenFailure::Prohibited),
+        (Side::Client, b"direct-streamlocal@openssh.com", OpenFailure::Prohibited),
+        (Side::Client, b"nonsense", OpenFailure::UnknownKind),
+        (Side::Server, b"session", OpenFailure::Prohibited),
+        (Side::Server, b"forwarded-tcpip", OpenFailure::Prohibited),
+        (Side::Server, b"auth-agent@openssh.com", OpenFailure::Prohibited),
+    ];
+    for (from, kind, reason) in cases {
+        let mut relay = relay();
+        let message = open(kind, 3, 60);
+        let step = relay.receive(from, &message).unwrap();
+        assert!(matches!(step, Step::Refused(Refused::Channel(_))), "{kind:?}: {step:?}");
+        let answers = relay.answers(from);
+        assert_eq!(answers[0][..9], channel::open_failure(3, reason, "")[..9], "{kind:?}");
+    }
+}
+
+#[test]
+fn what_breaks_the_protocol_ends_the_connection() {
+    let exit = request(9, b"exit-status", false, b"");
+    let cases: [(&str, Side, Vec<u8>); 14] = [
+        ("data above the window", Side::Client, data(9, &[0; 51])),
+        ("packet above the maximum", Side::Client, data(9, &[0; 41])),
+        ("data for a channel never opened", Side::Client, data(8, b"x")),
+        ("data for the sender's own number", Side::Client, data(7, b"x")),
+        ("data of the server elsewhere", Side::Server, data(9, b"x")),
+        ("number in use", Side::Client, open(b"session", 7, 60)),
+        ("no packets", Side::Client, open(b"session", 8, 0)),
+        ("second confirmation", Side::Server, confirm(7, 10)),
+        ("confirmation by the client", Side::Client, confirm(7, 10)),
+        ("window overflow", Side::Client, channel::adjust(9, u32::MAX)),
+        ("global reply to nothing", Side::Server, global::failure()),
+        ("success of authentication", Side::Server, vec![number::USERAUTH_SUCCESS]),
+        ("service request", Side::Client, vec![number::SERVICE_REQUEST]),
+        ("request without details", Side::Client, exit[..7].to_vec()),
+    ];
+    for (case, from, message) in cases {
+        let mut relay = started();
+        let result = relay.receive(from, &message);
+        assert!(result.is_err(), "{case}: {result:?}");
+    }
+}
+
+#[test]
+fn replies_need_requests() {
+    let mut relay = started();
+    relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap();
+    let error = relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap_err();
+    assert!(matches!(error, RelayError::UnsolicitedReply), "{error}");
+}
+
+#[test]
+fn ends_of_a_channel() {
+    let mut relay = started();
+    relay.receive(Side::Client, &plain(number::CHANNEL_EOF, 9)).unwrap();
+    assert!(relay.receive(Side::Client, &data(9, b"x")).is_err(), "data after eof");
+    let mut relay = started();
+    relay.receive(Side::Client, &plain(number::CHANNEL_EOF, 9)).unwrap();
+    relay.receive(Side::Server, &data(7, b"half closed")).unwrap();
+    relay.receive(Side::Server, &plain(number::CHANNEL_CLOSE, 7)).unwrap();
+    assert!(relay.receive(Side::Server, &data(7, b"x")).is_err(), "data after close");
+    relay.receive(Side::Client, &plain(number::CHANNEL_CLOSE, 9)).unwrap();
+    let error = relay.receive(Side::Client, &plain(number::CHANNEL_CLOSE, 9)).unwrap_err();
+    assert!(matches!(error, RelayError::UnknownChannel { number: 9 }), "{error}");
+    // The numbers are free again, the record's number is not.
+    relay.receive(Side::Client, &open(b"session", 7, 60)).unwrap();
+    let message = confirm(7, 9);
+    let step = relay.receive(Side::Server, &message).unwrap();
+    let expected = Seen::Opened { channel: ChannelId(1), open: true };
+    assert!(matches!(step, Step::Forward(seen) if seen == expected), "{step:?}");
+}
+
+#[test]
+fn global_requests() {
+    let ask = |kind: &[u8]| {
+        let mut writer = Writer::message(number::GLOBAL_REQUEST);
+        writer.string(kind).bool(true);
+        writer.into_bytes()
+    };
+    let cases: [(Side, &[u8], bool); 6] = [
+        (Side::Client, b"keepalive@openssh.com", true),
+        (Side::Client, b"no-more-sessions@openssh.com", true),
+        (Side::Client, b"tcpip-forward", false),
+        (Side::Client, b"hostkeys-prove-00@openssh.com", false),
+        (Side::Server, b"keepalive@openssh.com", true),
+        (Side::Server, b"hostkeys-00@openssh.com", false),
+    ];
+    for (from, kind, passes) in cases {
+        let mut relay = relay();
+        let message = ask(kind);
+        let step = relay.receive(from, &message).unwrap();
+        assert_eq!(matches!(step, Step::Forward(_)), passes, "{kind:?}: {step:?}");
+        let answers = relay.answers(from);
+        assert_eq!(answers.is_empty(), passes, "{kind:?}");
+        let reply = relay.receive(from.other(), &global::failure());
+        assert_eq!(reply.is_ok(), passes, "{kind:?}: {reply:?}");
+    }
+}
+
+#[test]
+fn large_packets_are_announced_smaller() {
+    let mut relay = relay();
+    let message = open(b"session", 1, u32::MAX);
+    let step = relay.receive(Side::Client, &message).unwrap();
+    let Step::Replace(replaced, _) = step else { panic!("{step:?}") };
+    let limit = crate::limits::DATA_PACKET_BYTES_MAX;
+    assert_eq!(Open::parse(&replaced).unwrap().packet_bytes_max, limit);
+}
+
+#[test]
+fn channels_are_counted() {
+    let mut relay = relay();
+    for number in 0..crate::limits::CHANNELS_MAX {
+        let number = u32::try_from(number).unwrap();
+        relay.receive(Side::Client, &open(b"session", number, 60)).unwrap();
+    }
+    let message = open(b"session", 9_999, 60);
+    let step = relay.receive(Side::Client, &message).unwrap();
+    assert!(matches!(step, Step::Refused(_)), "{step:?}");
+}
+
+#[test]
+fn every_message_cut_at_every_byte_is_an_error_or_known() {
+    let messages = [
+        open(b"session", 8, 60),
+        confirm(7, 9),
+        request(9, b"env", true, &[text(b"LANG"), text(b"C")].concat()),
+        data(9, b"abc"),
+        channel::adjust(9, 1),
+        plain(number::CHANNEL_CLOSE, 9),
+    ];
+    for message in messages {
+        for length in 1..message.len() {
+            let mut relay = started();
+            // Nothing to assert but that it returns: a cut field may end where an optional part
+            // begins.
+            drop(relay.receive(Side::Client, &message[..length]).map(|_step| ()));
+        }
+    }
+}
