@@ -1,0 +1,71 @@
+//! SSH settings policies: algorithms, texts and checks of a connection.
+
+use crate::pattern::Pattern;
+
+/// Settings of SSH connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshSettings {
+    /// The policy's name.
+    pub name: String,
+    /// Refuse before connecting to the server when no channel rule could ever allow a channel.
+    pub pre_channel_check: bool,
+    /// Shown to the client before authentication (RFC 4252 section 5.4).
+    pub banner: Option<String>,
+    /// Our version string towards clients, "SSH-2.0-…" without line end; absent: proxyd's own.
+    pub version: Option<String>,
+    /// What we offer to clients.
+    pub client_side: ClientSide,
+    /// What we offer to servers.
+    pub server_side: ServerSide,
+    /// Names of environment variables let through to the server.
+    pub environment: Vec<Pattern>,
+}
+
+/// Algorithm names in order of preference; an empty list is the library's safe list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Algorithms {
+    /// Key exchange methods (RFC 4253 section 7.1).
+    pub kex: Vec<String>,
+    /// Ciphers, for both directions.
+    pub ciphers: Vec<String>,
+    /// MACs, for both directions; unused with AEAD ciphers.
+    pub macs: Vec<String>,
+}
+
+/// The half of the gateway that clients see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientSide {
+    /// Offered algorithms.
+    pub algorithms: Algorithms,
+    /// Types of the host keys shown to clients; empty: all we have.
+    pub host_keys: Vec<HostKeyType>,
+}
+
+/// The half of the gateway that servers see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSide {
+    /// Offered algorithms.
+    pub algorithms: Algorithms,
+    /// What is done with the server's host key.
+    pub host_key_check: HostKeyCheck,
+}
+
+/// The type of a host key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKeyType {
+    /// Ed25519 (RFC 8709).
+    Ed25519,
+    /// RSA with SHA-2 signatures (RFC 8332).
+    Rsa,
+}
+
+/// What is done with the host key a server shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKeyCheck {
+    /// The first key of a server is kept; any other later is refused.
+    AcceptFirst,
+    /// Only keys that are kept already are accepted.
+    Known,
+    /// Any key is accepted.
+    Off,
+}
