@@ -1,0 +1,66 @@
+//! What the authentication steps see of a client, whatever its protocol.
+
+use std::future::Future;
+
+use zeroize::Zeroizing;
+
+use crate::session::stop::Stop;
+
+/// A question of the gateway's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Text to show, ending with what separates it from the answer.
+    pub text: String,
+    /// Whether the answer may be shown while it is typed.
+    pub echo: bool,
+}
+
+/// A secret in bytes, wiped when it is dropped; its `Debug` form is never asked for.
+pub type SecretBytes = Zeroizing<Vec<u8>>;
+
+/// Asks the user.
+pub trait Ask: Send {
+    /// Shows the question and returns the answer; waits at most the question's time limit.
+    fn ask(
+        &mut self,
+        question: &Question,
+    ) -> impl Future<Output = Result<SecretBytes, Stop>> + Send;
+
+    /// Shows `text` without expecting an answer.
+    fn tell(&mut self, text: &str) -> impl Future<Output = Result<(), Stop>> + Send;
+}
+
+/// What a client brings to authenticate at the gateway.
+#[derive(Debug)]
+pub enum Presented {
+    /// Nothing, or nothing that can be judged.
+    Nothing,
+    /// A password.
+    Password(SecretBytes),
+    /// The question whether this key would do; nothing is proven.
+    KeyOffer {
+        /// The public key's blob.
+        blob: Vec<u8>,
+    },
+    /// A key whose possession was proven in this very connection.
+    Key {
+        /// The public key's blob.
+        blob: Vec<u8>,
+    },
+}
+
+/// Takes a client's credentials, one at a time.
+pub trait Present: Ask {
+    /// The gateway user the client wants to be.
+    fn gateway_name(&self) -> &str;
+
+    /// The next credential; every one is answered by one of the methods below, or, when it is
+    /// right, by going on.
+    fn present(&mut self) -> impl Future<Output = Result<Presented, Stop>> + Send;
+
+    /// The key that was offered would do.
+    fn invite(&mut self) -> impl Future<Output = Result<(), Stop>> + Send;
+
+    /// What was presented is not enough.
+    fn reject(&mut self) -> impl Future<Output = Result<(), Stop>> + Send;
+}

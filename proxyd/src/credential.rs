@@ -1,0 +1,92 @@
+//! Secrets that log in to servers, from the local credential store.
+
+use std::path::{Path, PathBuf};
+
+use proxyd_policy::DenyReason;
+use proxyd_policy::admit::Admitted;
+use proxyd_ssh::transport::hostkey::{HostKey, HostKeyError};
+use ssh_key::private::KeypairData;
+use thiserror::Error as ThisError;
+use zeroize::Zeroizing;
+
+use crate::session::stop::Stop;
+use crate::usermapping::Authorized;
+
+/// Why a stored key cannot be used.
+#[derive(Debug, ThisError)]
+pub enum CredentialError {
+    /// Its file cannot be read.
+    #[error("cannot read the key file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its file does not hold a private key in OpenSSH form.
+    #[error("{path} is not a private key in OpenSSH form")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ssh_key::Error,
+    },
+    /// Its kind cannot be used, or it is locked by a passphrase.
+    #[error("the key in {path} is {what}, which cannot be used")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The crypto library refuses it.
+    #[error("the key in {path} is refused")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: HostKeyError,
+    },
+}
+
+/// The stored keys for this user on this server, in the order of the store.
+pub async fn keys(admitted: &Admitted, authorized: &Authorized) -> Result<Vec<HostKey>, Stop> {
+    let Some(store) = admitted.policy().credential_store.as_ref() else { return Ok(Vec::new()) };
+    let name = authorized.target().name();
+    let address = authorized.target().address().ip();
+    let entries = store.find(name, address, authorized.remote_user());
+    let files: Vec<PathBuf> = entries.map(|entry| entry.key_file.clone()).collect();
+    if files.is_empty() {
+        return Err(DenyReason::NoCredential.into());
+    }
+    let read = tokio::task::spawn_blocking(move || {
+        files.iter().map(|file| read_key(file)).collect::<Result<Vec<_>, _>>()
+    });
+    match read.await {
+        Ok(keys) => keys.map_err(|error| Stop::gateway("credential", error)),
+        Err(interrupted) => Err(Stop::gateway("credential", interrupted)),
+    }
+}
+
+fn read_key(path: &Path) -> Result<HostKey, CredentialError> {
+    let path = path.to_owned();
+    let text = match std::fs::read(&path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(source) => return Err(CredentialError::Read { path, source }),
+    };
+    let key = match ssh_key::PrivateKey::from_openssh(&text) {
+        Ok(key) => key,
+        Err(source) => return Err(CredentialError::Parse { path, source }),
+    };
+    let made = match key.key_data() {
+        KeypairData::Ed25519(pair) => HostKey::from_ed25519_seed(&pair.private.to_bytes()),
+        KeypairData::Encrypted(_) => {
+            return Err(CredentialError::Unsupported { path, what: "locked by a passphrase" });
+        }
+        _ => return Err(CredentialError::Unsupported { path, what: "not an Ed25519 key" }),
+    };
+    made.map_err(|source| CredentialError::Refused { path, source })
+}

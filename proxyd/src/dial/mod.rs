@@ -1,0 +1,84 @@
+//! Connecting on to the server.
+
+use std::time::Duration;
+
+use proxyd_policy::admit::Admitted;
+use proxyd_policy::connection::SourcePolicy;
+use thiserror::Error as ThisError;
+use tokio::net::TcpStream;
+
+use crate::net::socket::{self, Source};
+use crate::session::stop::Stop;
+use crate::usermapping::Authorized;
+
+/// A connection to the server that was authorized, before its first byte.
+#[derive(Debug)]
+pub struct TargetLink(TcpStream);
+
+impl TargetLink {
+    /// The socket.
+    #[must_use]
+    pub fn into_stream(self) -> TcpStream {
+        self.0
+    }
+}
+
+/// Why there is no connection to the server.
+#[derive(Debug, ThisError)]
+pub enum DialError {
+    /// It refused, or nothing is there.
+    #[error("cannot connect to the server {target}")]
+    Connect {
+        /// The server as the user knows it.
+        target: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It did not answer in time.
+    #[error("the server {target} did not answer within {} s", limit.as_secs())]
+    Timeout {
+        /// The server as the user knows it.
+        target: String,
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+/// Connects to authorized targets.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialer {
+    limit: Duration,
+}
+
+impl Dialer {
+    /// A dialer that gives up after `limit`.
+    #[must_use]
+    pub const fn new(limit: Duration) -> Self {
+        Self { limit }
+    }
+
+    /// Connects to the target, and to nothing else, from the address that the policy says.
+    pub async fn connect(
+        &self,
+        admitted: &Admitted,
+        authorized: &Authorized,
+    ) -> Result<TargetLink, Stop> {
+        let source = match admitted.policy().source {
+            SourcePolicy::Client => Source::Client(admitted.flow().client),
+            SourcePolicy::Gateway => Source::Gateway,
+        };
+        let target = || authorized.target().display();
+        let connect = socket::connect_from(source, authorized.target().address());
+        match tokio::time::timeout(self.limit, connect).await {
+            Ok(Ok(stream)) => Ok(TargetLink(stream)),
+            Ok(Err(source)) => {
+                Err(Stop::server("connect", DialError::Connect { target: target(), source }))
+            }
+            Err(_elapsed) => Err(Stop::server(
+                "connect",
+                DialError::Timeout { target: target(), limit: self.limit },
+            )),
+        }
+    }
+}

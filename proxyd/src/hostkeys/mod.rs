@@ -1,0 +1,159 @@
+//! Host keys: those that we show to clients, and those by which we know servers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use proxyd_policy::DenyReason;
+use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
+use proxyd_ssh::transport::hostkey::{HostKey, HostKeyError};
+use thiserror::Error as ThisError;
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::store::host_keys::KnownKey;
+use crate::store::{Store, StoreError};
+
+/// Why there is no host key to show or to compare with.
+#[derive(Debug, ThisError)]
+pub enum HostKeysError {
+    /// The database failed.
+    #[error("host keys are not available")]
+    Store(#[from] StoreError),
+    /// A key cannot be made, or the one in the database is damaged.
+    #[error("host key of {server} for clients cannot be used")]
+    Key {
+        /// The server for whose clients the key is.
+        server: SocketAddr,
+        /// Why.
+        #[source]
+        source: HostKeyError,
+    },
+    /// The task that makes keys did not end well.
+    #[error("making a host key for {server} was interrupted")]
+    Interrupted {
+        /// The server.
+        server: SocketAddr,
+    },
+}
+
+/// How a server's host key came to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// It is the key we know.
+    Known,
+    /// It is the first key of this server, and is known from now on.
+    Learned,
+    /// The policy does not ask.
+    Unchecked,
+}
+
+impl Trust {
+    /// The name in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Learned => "learned",
+            Self::Unchecked => "unchecked",
+        }
+    }
+}
+
+/// The host keys of this gateway and of the servers behind it.
+#[derive(Debug, Clone)]
+pub struct HostKeys {
+    store: Store,
+    clock: Clock,
+}
+
+impl HostKeys {
+    /// Host keys that live in `store`.
+    #[must_use]
+    pub const fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock }
+    }
+
+    /// The keys that clients of `server` are shown: made once, then always the same.
+    pub async fn shown(
+        &self,
+        server: SocketAddr,
+        types: &[HostKeyType],
+    ) -> Result<Vec<Arc<HostKey>>, HostKeysError> {
+        let mut keys = Vec::new();
+        for kind in types {
+            keys.push(Arc::new(self.shown_key(server, *kind).await?));
+        }
+        Ok(keys)
+    }
+
+    async fn shown_key(
+        &self,
+        server: SocketAddr,
+        kind: HostKeyType,
+    ) -> Result<HostKey, HostKeysError> {
+        let damaged = |source| HostKeysError::Key { server, source };
+        let pkcs8 = match self.store.shown_key(server, key_name(kind)).await? {
+            Some(pkcs8) => pkcs8,
+            None => {
+                // An RSA key takes a good part of a second; other sessions must not wait for it.
+                let made = tokio::task::spawn_blocking(move || make_key(kind));
+                let Ok(made) = made.await else {
+                    return Err(HostKeysError::Interrupted { server });
+                };
+                let pkcs8 = made.map_err(damaged)?;
+                self.store.keep_shown_key(server, key_name(kind), &pkcs8).await?
+            }
+        };
+        HostKey::from_pkcs8(&pkcs8).map_err(damaged)
+    }
+
+    /// The types of the keys by which `server` is known, to be asked for first: a server with
+    /// several keys must not look changed because it was asked for another one.
+    pub async fn known_types(&self, server: SocketAddr) -> Result<Vec<String>, HostKeysError> {
+        let known = self.store.known_keys(server).await?;
+        Ok(known.into_iter().map(|key| key.algorithm).collect())
+    }
+
+    /// Judges the key that `server` proved to hold.
+    pub async fn judge(
+        &self,
+        server: SocketAddr,
+        check: HostKeyCheck,
+        key: &KnownKey,
+    ) -> Result<Result<Trust, DenyReason>, HostKeysError> {
+        if check == HostKeyCheck::Off {
+            return Ok(Ok(Trust::Unchecked));
+        }
+        if check == HostKeyCheck::AcceptFirst
+            && self.store.learn_key(server, key, self.clock.wall_ns()).await?
+        {
+            info!(%server, algorithm = key.algorithm, "Learned the first host key of a server");
+            return Ok(Ok(Trust::Learned));
+        }
+        let known = self.store.known_keys(server).await?;
+        if known.contains(key) {
+            return Ok(Ok(Trust::Known));
+        }
+        if known.is_empty() {
+            return Ok(Err(DenyReason::HostKeyUnknown));
+        }
+        error!(%server, algorithm = key.algorithm, "Host key of a server has changed");
+        Ok(Err(DenyReason::HostKeyChanged))
+    }
+}
+
+/// The type of a key as its public blob names it.
+const fn key_name(kind: HostKeyType) -> &'static str {
+    match kind {
+        HostKeyType::Ed25519 => "ssh-ed25519",
+        HostKeyType::Rsa => "ssh-rsa",
+    }
+}
+
+fn make_key(kind: HostKeyType) -> Result<Vec<u8>, HostKeyError> {
+    let key = match kind {
+        HostKeyType::Ed25519 => HostKey::generate_ed25519()?,
+        HostKeyType::Rsa => HostKey::generate_rsa()?,
+    };
+    Ok(key.to_pkcs8().to_vec())
+}

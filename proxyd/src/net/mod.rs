@@ -1,0 +1,4 @@
+//! Sockets: listening, accepting, connecting.
+
+pub mod accept;
+pub mod socket;

@@ -1,0 +1,3 @@
+//! The protocols that the line can serve.
+
+pub mod ssh;

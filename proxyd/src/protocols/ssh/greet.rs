@@ -1,0 +1,78 @@
+//! The first part of a session: we are the server, up to the first authentication attempt.
+
+use proxyd_policy::DenyReason;
+use proxyd_policy::admit::Admitted;
+use proxyd_ssh::message::text::clean;
+use proxyd_ssh::transport::{Algorithms, Leg, RekeyLimits, ServerConfig};
+
+use super::client::Client;
+use super::link::{Arrived, Link, LinkError};
+use super::Ssh;
+use crate::net::accept::Accepted;
+use crate::session::Session;
+use crate::session::event::Event;
+use crate::session::stop::Stop;
+
+/// OpenSSH's clients tell a server about a reader that went away (`eow@openssh.com`) only where
+/// its version starts like this; without it `ssh host command | head -1` runs on.
+const VERSION: &str = "SSH-2.0-OpenSSH_9.2 proxyd";
+
+pub(super) async fn greet(
+    ssh: &Ssh,
+    session: &mut Session,
+    admitted: &Admitted,
+    accepted: Accepted,
+) -> Result<Client, Stop> {
+    let settings = &admitted.policy().settings;
+    let server = admitted.flow().original_destination;
+    let host_keys = ssh
+        .host_keys
+        .shown(server, &settings.client_side.host_keys)
+        .await
+        .map_err(|error| Stop::gateway("handshake", error))?;
+    let config = ServerConfig {
+        version: settings.version.clone().unwrap_or_else(|| VERSION.to_owned()),
+        host_keys,
+        algorithms: algorithms(&settings.client_side.algorithms),
+        rekey: RekeyLimits::default(),
+    };
+    let leg = Leg::server(config, ssh.clock.now());
+    let mut link = Link::new(leg, accepted.stream, ssh.clock);
+    let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);
+    match link.next(deadline).await {
+        Ok(Arrived::Established) => {}
+        Ok(Arrived::HostKey(_) | Arrived::Message(_)) => {
+            return Err(Stop::client("handshake", LinkError::Closed));
+        }
+        Err(LinkError::Timeout) => return Err(DenyReason::HandshakeTimeout.into()),
+        Err(LinkError::Closed | LinkError::Disconnected { .. }) => return Err(Stop::ClientGone),
+        Err(error) if link.leg.peer_version().is_none() => {
+            tracing::debug!(%error, "Not an SSH client");
+            return Err(DenyReason::NotThisProtocol.into());
+        }
+        Err(error) => return Err(Stop::client("handshake", error)),
+    }
+    let version = clean(link.leg.peer_version().unwrap_or_default(), VERSION_BYTES_MAX);
+    let mut client = Client::new(ssh, admitted, link, accepted.handshake);
+    client.first_attempt().await?;
+    let user_name = client.user_as_typed();
+    session.note(Event::ClientHello { version, user_name });
+    client.read_user_name(admitted).await?;
+    client.show_banner(settings.banner.as_deref()).await?;
+    Ok(client)
+}
+
+/// Bytes of the client's version that are kept; RFC 4253 section 4.2 allows 255.
+const VERSION_BYTES_MAX: usize = 255;
+
+/// The policy's lists; an empty one is the library's own.
+pub(super) fn algorithms(policy: &proxyd_policy::settings::Algorithms) -> Algorithms {
+    let mut algorithms = Algorithms::default();
+    if !policy.kex.is_empty() {
+        algorithms.kex.clone_from(&policy.kex);
+    }
+    if !policy.ciphers.is_empty() {
+        algorithms.ciphers.clone_from(&policy.ciphers);
+    }
+    algorithms
+}

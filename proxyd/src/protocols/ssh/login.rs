@@ -1,0 +1,304 @@
+//! The server leg up to the server's acceptance: key exchange, host key, authentication.
+
+use std::time::Duration;
+
+use proxyd_policy::DenyReason;
+use proxyd_policy::admit::Admitted;
+use proxyd_policy::gateway::{GatewayAuthentication, ServerMethod};
+use proxyd_ssh::auth::acceptor::Attempt;
+use proxyd_ssh::auth::connector::{Connector, Outcome};
+use proxyd_ssh::transport::hostkey::fingerprint;
+use proxyd_ssh::transport::{ClientConfig, HostKeyOffer, Leg, RekeyLimits};
+
+use super::Ssh;
+use super::client::Client;
+use super::greet::algorithms;
+use super::link::{Arrived, Link, LinkError};
+use crate::ask::{Ask as _, Present as _, SecretBytes};
+use crate::credential;
+use crate::dial::TargetLink;
+use crate::session::Session;
+use crate::session::event::Event;
+use crate::session::stop::Stop;
+use crate::store::host_keys::KnownKey;
+use crate::usermapping::Authorized;
+
+/// Servers treat OpenSSH's clients by their version; ours relays for one.
+const VERSION: &str = "SSH-2.0-OpenSSH_9.2 proxyd";
+
+/// The server-facing half, logged in.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) link: Link,
+}
+
+pub(super) async fn log_in(
+    ssh: &Ssh,
+    session: &mut Session,
+    admitted: &Admitted,
+    authorized: &Authorized,
+    link: TargetLink,
+    client: &mut Client,
+) -> Result<Server, Stop> {
+    let link = handshake(ssh, session, admitted, authorized, link).await?;
+    let session_id = link.leg.session_id().unwrap_or_default().to_vec();
+    let user = authorized.remote_user().as_bytes();
+    let (connector, hello) = Connector::new(user, &session_id);
+    let deadline = client.deadline();
+    let mut login = Login { link, connector, deadline };
+    login.link.send(&hello, deadline).await.map_err(stop)?;
+    match login.outcome(client).await? {
+        Outcome::Ready => {}
+        _ => return Err(Stop::server("login", LinkError::Closed)),
+    }
+    login.authenticate(session, admitted, authorized, client).await?;
+    Ok(Server { link: login.link })
+}
+
+/// Key exchange with the server, and the verdict about its host key.
+async fn handshake(
+    ssh: &Ssh,
+    session: &mut Session,
+    admitted: &Admitted,
+    authorized: &Authorized,
+    link: TargetLink,
+) -> Result<Link, Stop> {
+    let server = authorized.target().address();
+    let settings = &admitted.policy().settings.server_side;
+    let known = ssh.host_keys.known_types(server).await;
+    let known = known.map_err(|error| Stop::gateway("host-key", error))?;
+    let mut algorithms = algorithms(&settings.algorithms);
+    algorithms.prefer_host_keys(&known);
+    let config = ClientConfig {
+        version: VERSION.to_owned(),
+        algorithms,
+        rekey: RekeyLimits::default(),
+    };
+    let leg = Leg::client(config, ssh.clock.now());
+    let mut link = Link::new(leg, link.into_stream(), ssh.clock);
+    let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);
+    loop {
+        match link.next(deadline).await.map_err(stop)? {
+            Arrived::Established => return Ok(link),
+            Arrived::Message(_) => return Err(Stop::server("login", LinkError::Closed)),
+            Arrived::HostKey(offer) => {
+                if let Err(stop) = judge(ssh, session, admitted, authorized, &offer).await {
+                    link.disconnect(HOST_KEY_NOT_VERIFIABLE, "host key not accepted").await;
+                    return Err(stop);
+                }
+                link.leg.accept_host_key();
+            }
+        }
+    }
+}
+
+/// RFC 4253 section 11.1.
+const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
+
+async fn judge(
+    ssh: &Ssh,
+    session: &mut Session,
+    admitted: &Admitted,
+    authorized: &Authorized,
+    offer: &HostKeyOffer,
+) -> Result<(), Stop> {
+    let check = admitted.policy().settings.server_side.host_key_check;
+    let server = authorized.target().address();
+    let key = KnownKey { algorithm: offer.key_type(), blob: offer.blob.clone() };
+    let verdict = ssh.host_keys.judge(server, check, &key).await;
+    let verdict = verdict.map_err(|error| Stop::gateway("host-key", error))?;
+    let trust = verdict.map_or_else(DenyReason::code, crate::hostkeys::Trust::as_str);
+    session.note(Event::ServerIdentity { fingerprint: fingerprint(&offer.blob), trust });
+    verdict.map(|_trust| ()).map_err(Stop::from)
+}
+
+/// The authentication towards the server.
+struct Login {
+    link: Link,
+    connector: Connector,
+    deadline: Duration,
+}
+
+impl Login {
+    async fn authenticate(
+        &mut self,
+        session: &mut Session,
+        admitted: &Admitted,
+        authorized: &Authorized,
+        client: &mut Client,
+    ) -> Result<(), Stop> {
+        let policy = &admitted.policy().authentication;
+        let ask = self.connector.ask_methods();
+        let Some(mut methods) = self.tried(session, client, "none", &ask).await? else {
+            return Ok(());
+        };
+        if policy.server.contains(&ServerMethod::PublicKey) {
+            match self.stored_keys(session, admitted, authorized, client, &methods).await? {
+                None => return Ok(()),
+                Some(left) => methods = left,
+            }
+        }
+        let gateway_done = policy.gateway != GatewayAuthentication::None;
+        if policy.server.contains(&ServerMethod::Password)
+            && methods.iter().any(|method| method == "password")
+            && let Some(password) = client.given_password()
+        {
+            let attempt = self.connector.password(&password);
+            match self.tried(session, client, "password", &attempt).await? {
+                None => return Ok(()),
+                Some(left) => methods = left,
+            }
+        }
+        self.relayed(session, &policy.server, methods, client, gateway_done).await
+    }
+
+    /// Tries the keys of the credential store; gives the methods that are left, none when in.
+    async fn stored_keys(
+        &mut self,
+        session: &mut Session,
+        admitted: &Admitted,
+        authorized: &Authorized,
+        client: &mut Client,
+        methods: &[String],
+    ) -> Result<Option<Vec<String>>, Stop> {
+        let keys = credential::keys(admitted, authorized).await?;
+        let mut methods = methods.to_vec();
+        for key in keys {
+            if !methods.iter().any(|method| method == "publickey") {
+                break;
+            }
+            let algorithm = key.signature_algorithm(self.link.leg.peer_sig_algs());
+            let sign = |data: &[u8]| key.sign(algorithm, data);
+            let attempt = self
+                .connector
+                .key(algorithm, key.public_blob(), sign)
+                .map_err(|error| Stop::gateway("credential", error))?;
+            match self.tried(session, client, "publickey", &attempt).await? {
+                None => return Ok(None),
+                Some(left) => methods = left,
+            }
+        }
+        Ok(Some(methods))
+    }
+
+    /// Passes the client's attempts on to the server until one is right.
+    async fn relayed(
+        &mut self,
+        session: &mut Session,
+        allowed: &[ServerMethod],
+        methods: Vec<String>,
+        client: &mut Client,
+        gateway_done: bool,
+    ) -> Result<(), Stop> {
+        let mut methods = methods;
+        let mut offered = relayable(allowed, &methods)?;
+        client.offer(offered.clone(), gateway_done).await?;
+        loop {
+            let left = match client.attempt().await? {
+                Attempt::Password(password) if offered.contains(&"password") => {
+                    let attempt = self.connector.password(&password);
+                    self.tried(session, client, "password", &attempt).await?
+                }
+                Attempt::Interactive if offered.contains(&"keyboard-interactive") => {
+                    self.interactive(session, client).await?
+                }
+                _ => Some(methods.clone()),
+            };
+            let Some(left) = left else { return Ok(()) };
+            methods = left;
+            offered = relayable(allowed, &methods)?;
+            client.offer(offered.clone(), false).await?;
+            client.reject().await?;
+        }
+    }
+
+    /// Relays one keyboard-interactive attempt; gives the methods that are left, none when in.
+    async fn interactive(
+        &mut self,
+        session: &mut Session,
+        client: &mut Client,
+    ) -> Result<Option<Vec<String>>, Stop> {
+        let mut message = SecretBytes::new(self.connector.interactive());
+        loop {
+            self.link.send(&message, self.deadline).await.map_err(stop)?;
+            let outcome = self.outcome(client).await?;
+            let Outcome::Questions(round) = outcome else {
+                return verdict(session, "keyboard-interactive", outcome);
+            };
+            match client.round(&round).await? {
+                Some(answers) => message = self.connector.answer(&answers),
+                // The client turned to another attempt; the server forgets this one by itself.
+                None => return Ok(Some(vec!["keyboard-interactive".into(), "password".into()])),
+            }
+        }
+    }
+
+    /// Makes one attempt; gives the methods that are left, none when in.
+    async fn tried(
+        &mut self,
+        session: &mut Session,
+        client: &mut Client,
+        method: &'static str,
+        attempt: &[u8],
+    ) -> Result<Option<Vec<String>>, Stop> {
+        self.link.send(attempt, self.deadline).await.map_err(stop)?;
+        let outcome = self.outcome(client).await?;
+        if let Outcome::PasswordExpired(text) = &outcome {
+            client.tell(text).await?;
+        }
+        verdict(session, method, outcome)
+    }
+
+    /// The server's next word that is not a banner; banners go on to the client.
+    async fn outcome(&mut self, client: &mut Client) -> Result<Outcome, Stop> {
+        loop {
+            let message = self.link.message(self.deadline).await.map_err(stop)?;
+            let outcome = self.connector.receive(&message);
+            match outcome.map_err(|error| Stop::server("login", error))? {
+                Outcome::Banner(text) => client.tell(&text).await?,
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+}
+
+/// Notes what the server says to an attempt; gives the methods that are left, none when in.
+fn verdict(
+    session: &mut Session,
+    method: &'static str,
+    outcome: Outcome,
+) -> Result<Option<Vec<String>>, Stop> {
+    let accepted = match &outcome {
+        Outcome::Success => true,
+        Outcome::Failure { partial_success, .. } => *partial_success,
+        _ => false,
+    };
+    // The question for methods is no attempt, unless the server takes it as one.
+    if method != "none" || accepted {
+        session.note(Event::ServerLogin { method, accepted });
+    }
+    match outcome {
+        Outcome::Success => Ok(None),
+        Outcome::Failure { methods, .. } => Ok(Some(methods)),
+        _ => Err(DenyReason::ServerAuthenticationFailed.into()),
+    }
+}
+
+/// What both the server and the policy take, of what can be relayed.
+fn relayable(allowed: &[ServerMethod], methods: &[String]) -> Result<Vec<&'static str>, Stop> {
+    let names = allowed.iter().filter_map(|method| match method {
+        ServerMethod::Password => Some("password"),
+        ServerMethod::KeyboardInteractive => Some("keyboard-interactive"),
+        ServerMethod::PublicKey => None,
+    });
+    let names: Vec<_> = names.filter(|name| methods.iter().any(|method| method == name)).collect();
+    if names.is_empty() {
+        return Err(DenyReason::ServerAuthenticationFailed.into());
+    }
+    Ok(names)
+}
+
+/// A failure of the server's link.
+fn stop(error: LinkError) -> Stop {
+    Stop::server("login", error)
+}

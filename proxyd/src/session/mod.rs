@@ -1,0 +1,150 @@
+//! A session: one connection from its first packet to its sealed trail.
+
+pub mod event;
+pub mod protocol;
+pub mod registry;
+pub mod serve;
+pub mod stop;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxyd_policy::admit::{Flow, PolicySet};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use uuid::Uuid;
+
+use self::event::{Event, Timed};
+use self::registry::{Entry, Live};
+use crate::clock::Clock;
+use crate::store::sessions::{ACTIVE, SessionRow};
+
+/// Events of one session that wait to be written; a session that leaves more loses the later
+/// ones, and the last one says how many.
+const EVENTS_WAITING_MAX: usize = 4_096;
+
+/// One session, and what its steps have left behind so far.
+#[derive(Debug)]
+pub struct Session {
+    id: Uuid,
+    clock: Clock,
+    started: Duration,
+    flow: Flow,
+    policies: Arc<PolicySet>,
+    entry: Entry,
+    row: SessionRow,
+    waiting: Vec<Timed>,
+    lost: u64,
+}
+
+impl Session {
+    /// A session that starts now, with the policies of this moment.
+    #[must_use]
+    pub fn new(
+        clock: Clock,
+        flow: Flow,
+        policies: Arc<PolicySet>,
+        entry: Entry,
+        live: &Live,
+    ) -> Self {
+        let row = SessionRow {
+            id: live.id,
+            started_ns: live.started_ns,
+            ended_ns: None,
+            protocol: String::new(),
+            policy: String::new(),
+            client: live.client.to_string(),
+            original_destination: live.original_destination.to_string(),
+            target: String::new(),
+            gateway_user: String::new(),
+            remote_user: String::new(),
+            trail: String::new(),
+            outcome: ACTIVE.to_owned(),
+            reason: String::new(),
+        };
+        let started = clock.now();
+        let (waiting, lost) = (Vec::new(), 0);
+        Self { id: live.id, clock, started, flow, policies, entry, row, waiting, lost }
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub const fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The connection as it arrived.
+    #[must_use]
+    pub const fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The policies this session started with.
+    #[must_use]
+    pub const fn policies(&self) -> &Arc<PolicySet> {
+        &self.policies
+    }
+
+    /// Wall clock of the start, in nanoseconds since 1970.
+    #[must_use]
+    pub const fn started_ns(&self) -> u64 {
+        self.row.started_ns
+    }
+
+    /// Clock time of the start.
+    #[must_use]
+    pub const fn started(&self) -> Duration {
+        self.started
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.clock.now().saturating_sub(self.started)
+    }
+
+    /// Cancelled when an operator ends the session.
+    #[must_use]
+    pub const fn token(&self) -> &CancellationToken {
+        self.entry.token()
+    }
+
+    /// Leaves an event behind, and gives it with its time.
+    pub fn note(&mut self, event: Event) -> Timed {
+        debug!(session_id = %self.id, step = event.name(), fields = ?event.fields(), "Session step");
+        let timed = Timed { at: self.age(), event };
+        if self.waiting.len() < EVENTS_WAITING_MAX {
+            self.waiting.push(timed.clone());
+        } else {
+            self.lost += 1;
+        }
+        timed
+    }
+
+    /// Changes what operators see of the session, and what its row will say.
+    pub fn update(&mut self, change: impl FnOnce(&mut Live)) {
+        self.entry.update(|live| {
+            change(live);
+            self.row.policy.clone_from(&live.policy);
+            self.row.target.clone_from(&live.target);
+            self.row.gateway_user.clone_from(&live.gateway_user);
+            self.row.remote_user.clone_from(&live.remote_user);
+        });
+    }
+
+    /// The session's row, to be written.
+    pub const fn row(&mut self) -> &mut SessionRow {
+        &mut self.row
+    }
+
+    /// The events that nobody has written yet.
+    #[must_use]
+    pub fn waiting(&self) -> &[Timed] {
+        &self.waiting
+    }
+
+    /// The waiting events, which the caller writes, and how many were lost since the last time.
+    pub fn take_waiting(&mut self) -> (Vec<Timed>, u64) {
+        (std::mem::take(&mut self.waiting), std::mem::take(&mut self.lost))
+    }
+}

@@ -1,0 +1,188 @@
+//! The line: every step of a session, in order.
+
+use proxyd_policy::admit::Admitted;
+use tracing::{error, info};
+
+use super::Session;
+use super::event::Event;
+use super::protocol::{ClientHalf as _, Protocol};
+use super::stop::Stop;
+use crate::ask::Present as _;
+use crate::channel;
+use crate::ctx::Ctx;
+use crate::net::accept::Accepted;
+use crate::recording::Recorder;
+use crate::target;
+use crate::usermapping::{self, Authorized};
+
+/// Serves one accepted connection from its first byte to its sealed trail.
+pub async fn serve<P: Protocol>(
+    ctx: &Ctx,
+    protocol: &P,
+    mut session: Session,
+    admitted: Admitted,
+    accepted: Accepted,
+) {
+    P::NAME.clone_into(&mut session.row().protocol);
+    let mut recorder = None;
+    let result = run(ctx, protocol, &mut session, &admitted, accepted, &mut recorder).await;
+    finish(ctx, session, recorder, result).await;
+}
+
+async fn run<P: Protocol>(
+    ctx: &Ctx,
+    protocol: &P,
+    session: &mut Session,
+    admitted: &Admitted,
+    accepted: Accepted,
+    recorder: &mut Option<Recorder>,
+) -> Result<(), Stop> {
+    open(ctx, session, admitted).await?;
+    let token = session.token().clone();
+    let logged_in = async {
+        let mut client = protocol.greet(session, admitted, accepted).await?;
+        match log_in(ctx, protocol, session, admitted, &mut client).await {
+            Ok((authorized, server)) => Ok((authorized, client, server)),
+            Err(stop) => {
+                client.dismiss(&stop.text()).await;
+                Err(stop)
+            }
+        }
+    };
+    let (authorized, mut client, server) = tokio::select! {
+        result = logged_in => result?,
+        () = token.cancelled() => return Err(Stop::Terminated("an operator")),
+    };
+    match start_recording(ctx, session, admitted).await {
+        Ok(started) => *recorder = started,
+        Err(stop) => {
+            client.dismiss(&stop.text()).await;
+            return Err(stop);
+        }
+    }
+    protocol.relay(session, admitted, &authorized, (client, server), recorder).await
+}
+
+/// The steps between the first authentication attempt and the server's acceptance.
+async fn log_in<P: Protocol>(
+    ctx: &Ctx,
+    protocol: &P,
+    session: &mut Session,
+    admitted: &Admitted,
+    client: &mut P::Client,
+) -> Result<(Authorized, P::Server), Stop> {
+    step(session, "gateway-authentication");
+    let user = ctx.gateways.authenticate(session, admitted, client).await?;
+    session.update(|live| user.name().clone_into(&mut live.gateway_user));
+    step(session, "target");
+    let requested = client.requested_target().cloned();
+    let limit = ctx.limits.connect;
+    let target = target::select(session, admitted, requested.as_ref(), limit).await?;
+    step(session, "usermapping");
+    let remote_user = client.remote_user().to_owned();
+    let authorized = usermapping::authorize(session, admitted, user, target, &remote_user)?;
+    step(session, "pre-channel-check");
+    channel::pre_check(&ctx.clock, admitted, &authorized)?;
+    step(session, "connect");
+    let link = ctx.dialer.connect(admitted, &authorized).await?;
+    step(session, "server-authentication");
+    let server = protocol.log_in(session, admitted, &authorized, link, client).await?;
+    step(session, "relay");
+    Ok((authorized, server))
+}
+
+/// Enters the session's row before anything of it happens.
+async fn open(ctx: &Ctx, session: &mut Session, admitted: &Admitted) -> Result<(), Stop> {
+    let name = admitted.policy().name.clone();
+    session.note(Event::Policy { name: name.clone() });
+    session.update(|live| live.policy = name);
+    let row = session.row().clone();
+    ctx.store.put_session(&row).await.map_err(|error| Stop::gateway("open", error))
+}
+
+/// Opens the trail where the policy records, and writes down what is known so far.
+///
+/// What the steps left behind is in the database before the user's first channel is.
+async fn start_recording(
+    ctx: &Ctx,
+    session: &mut Session,
+    admitted: &Admitted,
+) -> Result<Option<Recorder>, Stop> {
+    let recorder = match (&admitted.policy().audit, admitted.policy().channels.records()) {
+        (Some(audit), true) => Some(
+            ctx.recordings
+                .start(session, admitted.policy(), audit)
+                .await
+                .map_err(|error| Stop::gateway("recording", error))?,
+        ),
+        // INVARIANT: the configuration refuses a recording rule without an audit policy.
+        (None, true) => return Err(Stop::gateway("recording", "no audit policy to record by")),
+        (_, false) => None,
+    };
+    if let Some(recorder) = &recorder {
+        recorder.file_name().clone_into(&mut session.row().trail);
+    }
+    save(ctx, session).await.map_err(|error| Stop::gateway("open", error))?;
+    Ok(recorder)
+}
+
+/// Seals the trail, writes the row, leaves the one line of the session in the log.
+async fn finish(
+    ctx: &Ctx,
+    mut session: Session,
+    recorder: Option<Recorder>,
+    result: Result<(), Stop>,
+) {
+    let (outcome, reason) = match &result {
+        Ok(()) => ("completed", String::new()),
+        Err(stop) => (stop.outcome(), stop.reason()),
+    };
+    let ended = session.note(Event::Ended { outcome, reason: reason.clone() });
+    if let Some(mut recorder) = recorder {
+        recorder.event(&ended);
+        let end = if reason.is_empty() { outcome } else { &reason };
+        if let Err(error) = recorder.finish(end).await {
+            error!(session_id = %session.id(), %error, "A trail could not be sealed and stored");
+        }
+    }
+    let ended_ns = ctx.clock.wall_ns();
+    let row = session.row();
+    row.ended_ns = Some(ended_ns);
+    outcome.clone_into(&mut row.outcome);
+    row.reason.clone_from(&reason);
+    if let Err(error) = save(ctx, &mut session).await {
+        error!(session_id = %session.id(), %error, "A session's row could not be written");
+    }
+    let duration_ms = u64::try_from(session.age().as_millis()).unwrap_or(u64::MAX);
+    let row = session.row();
+    info!(
+        session_id = %row.id,
+        policy = row.policy,
+        protocol = row.protocol,
+        client_addr = row.client,
+        original_dst = row.original_destination,
+        target_addr = row.target,
+        gateway_user = row.gateway_user,
+        server_user = row.remote_user,
+        outcome,
+        reason,
+        trail = row.trail,
+        duration_ms,
+        "Session closed"
+    );
+}
+
+/// Brings the row up to date and writes the events that wait.
+async fn save(ctx: &Ctx, session: &mut Session) -> Result<(), crate::store::StoreError> {
+    let row = session.row().clone();
+    ctx.store.put_session(&row).await?;
+    let (events, lost) = session.take_waiting();
+    if lost > 0 {
+        error!(session_id = %row.id, lost, "A session left more events than are kept");
+    }
+    ctx.store.add_events(row.id, &events).await
+}
+
+fn step(session: &mut Session, name: &'static str) {
+    session.update(|live| name.clone_into(&mut live.step));
+}

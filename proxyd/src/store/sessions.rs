@@ -1,0 +1,190 @@
+//! Rows of sessions, and of the events that their steps left behind.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::{Store, StoreError, failed};
+use crate::session::event::Timed;
+
+/// What a session is called while it lives.
+pub const ACTIVE: &str = "active";
+
+/// The row of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SessionRow {
+    /// The session.
+    pub id: Uuid,
+    /// Wall clock of its start, in nanoseconds since 1970.
+    pub started_ns: u64,
+    /// Wall clock of its end; none while it lives.
+    pub ended_ns: Option<u64>,
+    /// The protocol.
+    pub protocol: String,
+    /// The connection policy; empty where none matched.
+    pub policy: String,
+    /// The client's address and port.
+    pub client: String,
+    /// Address and port the client connected to.
+    pub original_destination: String,
+    /// Address and port of the server; empty until chosen.
+    pub target: String,
+    /// The gateway user; empty where there is none.
+    pub gateway_user: String,
+    /// The user on the server; empty until mapped.
+    pub remote_user: String,
+    /// File name of its trail; empty where nothing is recorded.
+    pub trail: String,
+    /// [`ACTIVE`], then how it ended.
+    pub outcome: String,
+    /// Why it ended so.
+    pub reason: String,
+}
+
+/// An event as it is read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventRow {
+    /// Nanoseconds since the session's start.
+    pub at_ns: u64,
+    /// The event's name.
+    pub name: String,
+    /// Its fields.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Enters a session, or brings its row up to date.
+    pub async fn put_session(&self, row: &SessionRow) -> Result<(), StoreError> {
+        let statement = "INSERT INTO session (id, started_ns, ended_ns, protocol, \
+             policy, client, original_destination, target, gateway_user, remote_user, trail, \
+             outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             ON CONFLICT (id) DO UPDATE SET ended_ns = excluded.ended_ns, \
+             policy = excluded.policy, target = excluded.target, \
+             gateway_user = excluded.gateway_user, remote_user = excluded.remote_user, \
+             trail = excluded.trail, outcome = excluded.outcome, reason = excluded.reason";
+        sqlx::query(statement)
+            .bind(row.id.to_string())
+            .bind(to_i64(row.started_ns))
+            .bind(row.ended_ns.map(to_i64))
+            .bind(&row.protocol)
+            .bind(&row.policy)
+            .bind(&row.client)
+            .bind(&row.original_destination)
+            .bind(&row.target)
+            .bind(&row.gateway_user)
+            .bind(&row.remote_user)
+            .bind(&row.trail)
+            .bind(&row.outcome)
+            .bind(&row.reason)
+            .execute(&self.writer)
+            .await
+            .map_err(failed("write the session's row"))?;
+        Ok(())
+    }
+
+    /// Adds events to a session that has a row; all or none.
+    pub async fn add_events(&self, session: Uuid, events: &[Timed]) -> Result<(), StoreError> {
+        let doing = "write the session's events";
+        let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
+        for timed in events {
+            let fields: BTreeMap<_, _> = timed.event.fields().into_iter().collect();
+            let fields = serde_json::to_string(&fields)
+                .map_err(|_impossible| StoreError::Damaged { what: "event" })?;
+            let at_ns = i64::try_from(timed.at.as_nanos()).unwrap_or(i64::MAX);
+            sqlx::query("INSERT INTO event (session, at_ns, name, fields) VALUES (?, ?, ?, ?)")
+                .bind(session.to_string())
+                .bind(at_ns)
+                .bind(timed.event.name())
+                .bind(fields)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed(doing))?;
+        }
+        transaction.commit().await.map_err(failed(doing))
+    }
+
+    /// The newest sessions first, at most `count`.
+    pub async fn sessions(&self, count: u32) -> Result<Vec<SessionRow>, StoreError> {
+        let doing = "read the sessions";
+        sqlx::query("SELECT * FROM session ORDER BY started_ns DESC LIMIT ?")
+            .bind(count)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed(doing))?
+            .iter()
+            .map(session_row)
+            .collect()
+    }
+
+    /// The events of a session, in order.
+    pub async fn events(&self, session: Uuid) -> Result<Vec<EventRow>, StoreError> {
+        let doing = "read the session's events";
+        let rows = sqlx::query(
+            "SELECT at_ns, name, fields FROM event WHERE session = ? ORDER BY at_ns, rowid",
+        )
+        .bind(session.to_string())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed(doing))?;
+        rows.iter()
+            .map(|row| {
+                let fields: String = row.try_get("fields").map_err(failed(doing))?;
+                Ok(EventRow {
+                    at_ns: to_u64(row.try_get("at_ns").map_err(failed(doing))?),
+                    name: row.try_get("name").map_err(failed(doing))?,
+                    fields: serde_json::from_str(&fields)
+                        .map_err(|_damaged| StoreError::Damaged { what: "event" })?,
+                })
+            })
+            .collect()
+    }
+
+    /// Ends the rows that a daemon left behind when it was killed; gives how many there were.
+    pub async fn end_abandoned(&self, ended_ns: u64) -> Result<u64, StoreError> {
+        let statement = "UPDATE session SET outcome = 'cut', ended_ns = ?, \
+             reason = 'the daemon ended without closing the session' WHERE outcome = ?";
+        let result = sqlx::query(statement)
+            .bind(to_i64(ended_ns))
+            .bind(ACTIVE)
+            .execute(&self.writer)
+            .await
+            .map_err(failed("end abandoned sessions"))?;
+        Ok(result.rows_affected())
+    }
+}
+
+fn session_row(row: &SqliteRow) -> Result<SessionRow, StoreError> {
+    let text =
+        |column: &str| row.try_get::<String, _>(column).map_err(failed("read a session's row"));
+    let number =
+        |column: &str| row.try_get::<i64, _>(column).map_err(failed("read a session's row"));
+    let ended_ns: Option<i64> =
+        row.try_get("ended_ns").map_err(failed("read a session's row"))?;
+    Ok(SessionRow {
+        id: text("id")?.parse().map_err(|_damaged| StoreError::Damaged { what: "session id" })?,
+        started_ns: to_u64(number("started_ns")?),
+        ended_ns: ended_ns.map(to_u64),
+        protocol: text("protocol")?,
+        policy: text("policy")?,
+        client: text("client")?,
+        original_destination: text("original_destination")?,
+        target: text("target")?,
+        gateway_user: text("gateway_user")?,
+        remote_user: text("remote_user")?,
+        trail: text("trail")?,
+        outcome: text("outcome")?,
+        reason: text("reason")?,
+    })
+}
+
+/// Nanoseconds since 1970 fit until the year 2262.
+fn to_i64(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+fn to_u64(ns: i64) -> u64 {
+    u64::try_from(ns).unwrap_or_default()
+}
