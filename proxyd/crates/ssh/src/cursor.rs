@@ -349,7 +349,8 @@ mod tests {
     /// The non-negative examples of RFC 4251 section 5, and what is not canonical.
     #[test]
     fn mpints() {
-        let cases: [(&str, &[u8], Result<&[u8], DecodeKind>); 9] = [
+        type Case = (&'static str, &'static [u8], Result<&'static [u8], DecodeKind>);
+        let cases: [Case; 9] = [
             ("zero", &[], Ok(&[])),
             ("positive", &[0x09, 0xa3, 0x78], Ok(&[0x09, 0xa3, 0x78])),
             ("top bit", &[0x00, 0x80], Ok(&[0x80])),
