@@ -197,16 +197,21 @@ impl Error {
     /// A bad length and a bad tag have one code: a peer must not learn which of the two it was.
     #[must_use]
     pub const fn reason(&self) -> u32 {
-        match self {
-            Self::NoCommon { .. } | Self::BadShare { .. } | Self::Crypto { .. } => {
-                number::REASON_KEY_EXCHANGE_FAILED
-            }
+        if matches!(self, Self::NoCommon { .. } | Self::BadShare { .. } | Self::Crypto { .. }) {
+            return number::REASON_KEY_EXCHANGE_FAILED;
+        }
+        let about_host_key = matches!(
+            self,
             Self::HostKeyChanged
-            | Self::UnknownAlgorithm { .. }
-            | Self::WrongAlgorithm { .. }
-            | Self::RsaSize { .. }
-            | Self::BadSignature { .. } => number::REASON_HOST_KEY_NOT_VERIFIABLE,
-            _ => number::REASON_PROTOCOL_ERROR,
+                | Self::UnknownAlgorithm { .. }
+                | Self::WrongAlgorithm { .. }
+                | Self::RsaSize { .. }
+                | Self::BadSignature { .. }
+        );
+        if about_host_key {
+            number::REASON_HOST_KEY_NOT_VERIFIABLE
+        } else {
+            number::REASON_PROTOCOL_ERROR
         }
     }
 }

@@ -1,16 +1,19 @@
 //! The key exchange of a leg, in both roles: the first one and every later one (RFC 4253 sections 7 to 9).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cursor::{Reader, Writer};
 use crate::error::Error;
+use crate::transport::hostkey::verify_signature;
 use crate::transport::kex::{Ephemeral, SharedSecret};
 use crate::transport::kexinit::{Choice, KexInit, Negotiated, Round, Side, compose, extensions};
 use crate::transport::keys::{Derivation, Direction, ExchangeHash, Transcript};
 use crate::transport::number::{KEX_INIT, KEX_REPLY, KEXINIT, NEWKEYS};
 use crate::transport::packet::Sequence;
 use crate::transport::protect::{OpenKey, SealKey};
-use crate::transport::{Established, Found, Leg, Role, Step, verify_signature};
+use crate::transport::receive::{Found, Step};
+use crate::transport::{Established, Leg};
 
 /// Where a leg is in a key exchange; named for what it waits for.
 pub(super) enum Exchange {
@@ -155,16 +158,14 @@ impl Leg {
 
     /// Goes on after the host key, if it was accepted.
     pub(super) fn resume_exchange(&mut self) -> Result<Step, Error> {
-        match std::mem::replace(&mut self.exchange, Exchange::Idle) {
-            Exchange::ExpectVerdict { keys, accepted: true } => {
-                self.send_newkeys(*keys)?;
-                Ok(Step::Again)
-            }
-            waiting => {
-                self.exchange = waiting;
-                Ok(Step::Starved)
-            }
+        if !matches!(self.exchange, Exchange::ExpectVerdict { accepted: true, .. }) {
+            return Ok(Step::Starved);
         }
+        let exchange = std::mem::replace(&mut self.exchange, Exchange::Idle);
+        if let Exchange::ExpectVerdict { keys, .. } = exchange {
+            self.send_newkeys(*keys)?;
+        }
+        Ok(Step::Again)
     }
 
     fn on_kexinit(&mut self, ours: Vec<u8>, theirs: Vec<u8>) -> Result<Step, Error> {
@@ -206,7 +207,7 @@ impl Leg {
         let Some(host_key) = self.role.host_key(choice.host_key) else {
             return Err(Error::UnknownAlgorithm { name: choice.host_key.name().to_owned() });
         };
-        let host_key = std::sync::Arc::clone(host_key);
+        let host_key = Arc::clone(host_key);
         let (server_share, secret) = choice.kex.answer(client_share)?;
         let hash = Transcript {
             client_version: self.peer_version.as_deref().unwrap_or_default(),
@@ -345,22 +346,6 @@ impl Terms {
             cipher_to_server: self.choice.to_server.name(),
             cipher_to_client: self.choice.to_client.name(),
             strict: self.strict,
-        }
-    }
-}
-
-impl Role {
-    fn host_key(&self, algorithm: super::KeyAlgorithm) -> Option<&std::sync::Arc<super::HostKey>> {
-        match self {
-            Self::Server(config) => config.host_key(algorithm),
-            Self::Client(_) => None,
-        }
-    }
-
-    fn sig_algs(&self) -> &[super::KeyAlgorithm] {
-        match self {
-            Self::Server(config) => &config.sig_algs,
-            Self::Client(_) => &[],
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One SSH connection: version, packets, key exchange and rekey behind one state machine.
 
 mod buffer;
+mod config;
 mod exchange;
 mod hostkey;
 mod kex;
@@ -9,64 +10,37 @@ mod keys;
 pub mod number;
 mod packet;
 mod protect;
+mod receive;
 mod rekey;
 #[cfg(test)]
 mod tests;
 mod version;
 
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cursor::{NameList, Reader, Writer};
+use crate::cursor::{NameList, Writer};
 use crate::error::Error;
-use crate::limits::{
-    BANNER_LINES_MAX, BUFFER_IDLE, DISCONNECT_TEXT_BYTES_MAX, IDLE_MESSAGES_BEFORE_AUTH_MAX,
-};
+use crate::limits::BUFFER_IDLE;
 use crate::transport::buffer::{Input, Output};
+use crate::transport::config::Role;
 use crate::transport::exchange::Exchange;
-use crate::transport::kexinit::{Side, sig_algs_of};
-use crate::transport::keys::ExchangeHash;
+use crate::transport::kexinit::{Choice, Side};
+use crate::transport::keys::{ExchangeHash, HASH_BYTES};
 use crate::transport::number::{
-    DEBUG, DISCONNECT, EXT_INFO, IGNORE, KEXINIT, PING, PONG, SERVICE_ACCEPT, SERVICE_REQUEST,
-    TRANSPORT_LAST, UNIMPLEMENTED, UPPER_FIRST, UPPER_LAST, USERAUTH_SUCCESS,
+    DISCONNECT, SERVICE_ACCEPT, SERVICE_REQUEST, UNIMPLEMENTED, UPPER_FIRST, UPPER_LAST,
+    USERAUTH_SUCCESS,
 };
-use crate::transport::packet::{Opener, Sealer};
+use crate::transport::packet::{Opener, Sealer, Usage};
+use crate::transport::receive::{Found, clean};
 use crate::transport::rekey::Hold;
-use crate::transport::version::Line;
 
+pub use config::{ClientConfig, ServerConfig};
 pub use hostkey::{HostKey, KeyAlgorithm, fingerprint, verify_signature};
 pub use kex::KexMethod;
 pub use kexinit::{Algorithms, Negotiated};
 pub use protect::Cipher;
 pub use rekey::RekeyLimits;
 pub use version::Version;
-
-/// What a leg needs to play the server.
-#[derive(Clone)]
-pub struct ServerConfig {
-    /// Our version line.
-    pub version: Version,
-    /// Our host keys; an algorithm without a key is not offered.
-    pub host_keys: Vec<Arc<HostKey>>,
-    /// What we allow.
-    pub algorithms: Algorithms,
-    /// The signature algorithms of client keys that we announce (`server-sig-algs`, RFC 8308 section 3.1).
-    pub sig_algs: Vec<KeyAlgorithm>,
-    /// How long keys are used.
-    pub rekey: RekeyLimits,
-}
-
-/// What a leg needs to play the client.
-#[derive(Clone)]
-pub struct ClientConfig {
-    /// Our version line.
-    pub version: Version,
-    /// What we allow; the order of host key algorithms decides which key a server with several shows.
-    pub algorithms: Algorithms,
-    /// How long keys are used.
-    pub rekey: RekeyLimits,
-}
 
 /// What happened on a leg.
 #[derive(Debug, PartialEq, Eq)]
@@ -223,7 +197,7 @@ impl Leg {
     /// Identifies the connection in signatures, from the first exchange on (RFC 4253 section 7.2).
     #[must_use]
     pub fn session_id(&self) -> Option<&[u8]> {
-        self.session_id.as_ref().map(<[u8; keys::HASH_BYTES]>::as_slice)
+        self.session_id.as_ref().map(<[u8; HASH_BYTES]>::as_slice)
     }
 
     /// The peer's version line without its line end.
@@ -313,25 +287,6 @@ impl Leg {
         }
     }
 
-    /// Works through the input up to something that the driver should know.
-    fn advance(&mut self, now: Duration) -> Result<Option<Found>, Error> {
-        self.tick(now)?;
-        loop {
-            let step = if self.peer_version.is_none() {
-                self.read_version(now)?
-            } else if self.exchange.awaits_verdict() {
-                self.resume_exchange()?
-            } else {
-                self.read_packet(now)?
-            };
-            match step {
-                Step::Again => {}
-                Step::Starved => return Ok(None),
-                Step::Found(found) => return Ok(Some(found)),
-            }
-        }
-    }
-
     fn event(&mut self, found: Found) -> Event<'_> {
         match found {
             Found::HostKey(algorithm) => {
@@ -342,135 +297,6 @@ impl Leg {
             Found::Message(range) => Event::Message(self.input.part(range)),
             Found::Disconnected { reason, text } => Event::Disconnected { reason, text },
         }
-    }
-
-    fn read_version(&mut self, now: Duration) -> Result<Step, Error> {
-        let line = match self.role.side() {
-            Side::Server => version::from_client(self.input.unread())?,
-            Side::Client => version::from_server(self.input.unread())?,
-        };
-        match line {
-            Line::Incomplete => Ok(Step::Starved),
-            Line::Banner { bytes } => {
-                self.banner_lines += 1;
-                if self.banner_lines > BANNER_LINES_MAX {
-                    return Err(Error::BannerTooLong { limit: BANNER_LINES_MAX });
-                }
-                self.input.take(bytes);
-                Ok(Step::Again)
-            }
-            Line::Version { text, bytes } => {
-                self.peer_version = Some(text.to_vec());
-                self.input.take(bytes);
-                let since = self.exchange_since;
-                self.start_exchange(now)?;
-                // The time limit of the first exchange covers the version exchange too.
-                self.exchange_since = since;
-                Ok(Step::Again)
-            }
-        }
-    }
-
-    fn read_packet(&mut self, now: Duration) -> Result<Step, Error> {
-        let unread = self.input.unread();
-        let Some(wire_bytes) = self.opener.wire_bytes(unread)? else { return Ok(Step::Starved) };
-        if unread.len() < wire_bytes {
-            self.input.need(wire_bytes);
-            return Ok(Step::Starved);
-        }
-        let packet = self.input.take(wire_bytes);
-        let within = self.opener.open(self.input.part_mut(packet.clone()))?;
-        let payload = packet.start + within.start..packet.start + within.end;
-        let number = self.input.part(payload.clone()).first().copied().unwrap_or_default();
-        self.check_legal(number)?;
-        match number {
-            SERVICE_REQUEST | SERVICE_ACCEPT | UPPER_FIRST..=UPPER_LAST => {
-                self.authenticated |=
-                    number == USERAUTH_SUCCESS && self.role.side() == Side::Client;
-                Ok(Step::Found(Found::Message(payload)))
-            }
-            KEXINIT..=TRANSPORT_LAST => {
-                let payload = self.input.part(payload).to_vec();
-                self.on_exchange_message(number, payload, now)
-            }
-            _ => self.on_transport_message(number, payload),
-        }
-    }
-
-    /// Whether a message may come now: what is left between a peer's KEXINIT and its NEWKEYS is little.
-    fn check_legal(&self, number: u8) -> Result<(), Error> {
-        let state = match (self.opener.is_plain(), self.exchange.peer_is_exchanging()) {
-            (false, false) => return Ok(()),
-            (false, true) => "keys are exchanged again",
-            (true, _) => "keys are exchanged for the first time",
-        };
-        let strict = self.opener.is_plain() && self.exchange.is_strict();
-        let legal = match number {
-            DISCONNECT | KEXINIT..=TRANSPORT_LAST => true,
-            IGNORE | UNIMPLEMENTED | DEBUG => !strict,
-            _ => false,
-        };
-        if legal { Ok(()) } else { Err(Error::Unexpected { number, state }) }
-    }
-
-    fn on_transport_message(&mut self, number: u8, payload: Range<usize>) -> Result<Step, Error> {
-        if number == DISCONNECT {
-            return self.on_disconnect(payload);
-        }
-        if number == EXT_INFO {
-            return self.on_extensions(payload);
-        }
-        if !self.authenticated {
-            self.idle_messages += 1;
-            if self.idle_messages > IDLE_MESSAGES_BEFORE_AUTH_MAX {
-                return Err(Error::TooManyIdle { limit: IDLE_MESSAGES_BEFORE_AUTH_MAX });
-            }
-        }
-        match number {
-            IGNORE | UNIMPLEMENTED | DEBUG | PONG => {}
-            PING => self.on_ping(payload)?,
-            _ => self.unimplemented()?,
-        }
-        Ok(Step::Again)
-    }
-
-    fn on_disconnect(&mut self, payload: Range<usize>) -> Result<Step, Error> {
-        let mut reader = Reader::new(self.input.part(payload));
-        reader.u8("message number")?;
-        let reason = reader.u32("reason code")?;
-        // The language tag that follows means nothing, and some peers leave it out.
-        let text = clean(reader.string("description")?);
-        self.end = End::Failed;
-        Ok(Step::Found(Found::Disconnected { reason, text }))
-    }
-
-    /// A client sends one right after its first NEWKEYS; a server may send another before SUCCESS (RFC 8308 section 2.4).
-    fn on_extensions(&mut self, payload: Range<usize>) -> Result<Step, Error> {
-        let (side, first) = (self.role.side(), self.opener.usage().packets == 1);
-        let legal = match side {
-            Side::Server => first && self.extension_messages == 0,
-            Side::Client => self.extension_messages < EXTENSION_MESSAGES_OF_SERVER_MAX,
-        };
-        if !legal || self.authenticated {
-            let state = "the time for extensions is over";
-            return Err(Error::Unexpected { number: EXT_INFO, state });
-        }
-        self.extension_messages += 1;
-        let sig_algs = sig_algs_of(self.input.part(payload))?;
-        if let (Side::Client, Some(names)) = (side, sig_algs) {
-            self.peer_sig_algs = Some(names.as_bytes().to_vec());
-        }
-        Ok(Step::Again)
-    }
-
-    fn on_ping(&mut self, payload: Range<usize>) -> Result<(), Error> {
-        let mut reader = Reader::new(self.input.part(payload));
-        reader.u8("message number")?;
-        let data = reader.string("data")?;
-        reader.finish()?;
-        let mut writer = Writer::message(PONG);
-        writer.string(data);
-        self.post(&[writer.as_bytes()])
     }
 
     /// Sends a message that is not part of a key exchange: now, or when that is done.
@@ -496,7 +322,7 @@ impl Leg {
             || now.saturating_sub(self.keys_since) >= limits.interval
     }
 
-    const fn usage_to(&self, receiver: Side) -> packet::Usage {
+    const fn usage_to(&self, receiver: Side) -> Usage {
         match (self.role.side(), receiver) {
             (Side::Server, Side::Server) | (Side::Client, Side::Client) => self.opener.usage(),
             (Side::Server, Side::Client) | (Side::Client, Side::Server) => self.sealer.usage(),
@@ -504,57 +330,10 @@ impl Leg {
     }
 }
 
-/// Which side we play, and how.
-enum Role {
-    Server(ServerConfig),
-    Client(ClientConfig),
-}
-
-impl Role {
-    const fn side(&self) -> Side {
-        match self {
-            Self::Server(_) => Side::Server,
-            Self::Client(_) => Side::Client,
-        }
-    }
-
-    const fn version(&self) -> &Version {
-        match self {
-            Self::Server(config) => &config.version,
-            Self::Client(config) => &config.version,
-        }
-    }
-
-    const fn rekey(&self) -> &RekeyLimits {
-        match self {
-            Self::Server(config) => &config.rekey,
-            Self::Client(config) => &config.rekey,
-        }
-    }
-
-    /// The algorithms to offer: as a server, host key algorithms only where there is a key.
-    fn algorithms(&self) -> Algorithms {
-        match self {
-            Self::Client(config) => config.algorithms.clone(),
-            Self::Server(config) => {
-                let mut algorithms = config.algorithms.clone();
-                algorithms.host_keys.retain(|&algorithm| config.host_key(algorithm).is_some());
-                algorithms
-            }
-        }
-    }
-}
-
-impl ServerConfig {
-    fn host_key(&self, algorithm: KeyAlgorithm) -> Option<&Arc<HostKey>> {
-        self.host_keys.iter().find(|key| key.algorithms().contains(&algorithm))
-    }
-}
-
 /// What the exchange in use agreed on.
 struct Established {
     names: Negotiated,
-    choice: kexinit::Choice,
+    choice: Choice,
 }
 
 /// When bytes were last moved, as far as [`Leg::tick`] has seen.
@@ -572,32 +351,4 @@ enum End {
     Failed,
     /// We have left.
     Left,
-}
-
-/// What one step through the input led to.
-enum Step {
-    /// Nothing to tell; there may be more.
-    Again,
-    /// More input is needed, or a decision.
-    Starved,
-    /// Something to tell.
-    Found(Found),
-}
-
-/// An [`Event`] that does not borrow yet.
-enum Found {
-    HostKey(KeyAlgorithm),
-    Established,
-    Rekeyed,
-    Message(Range<usize>),
-    Disconnected { reason: u32, text: String },
-}
-
-/// Extension messages that a server may send: after its first NEWKEYS and before SUCCESS.
-const EXTENSION_MESSAGES_OF_SERVER_MAX: u8 = 2;
-
-/// Text from or for a peer: bounded, and without what a terminal would act on.
-fn clean(text: &[u8]) -> String {
-    let bounded = text.get(..DISCONNECT_TEXT_BYTES_MAX).unwrap_or(text);
-    String::from_utf8_lossy(bounded).chars().filter(|character| !character.is_control()).collect()
 }

@@ -220,9 +220,9 @@ mod tests {
     }
 
     /// A packet of 32 bytes with its tag.
-    fn sealed(key: &mut SealKey, sequence: u32) -> Vec<u8> {
-        let mut packet = [&32_u32.to_be_bytes(), [sequence as u8; 32].as_slice()].concat();
-        let tag = key.seal(sequence, &mut packet).unwrap();
+    fn sealed(key: &mut SealKey, sequence: u8) -> Vec<u8> {
+        let mut packet = [&32_u32.to_be_bytes(), [sequence; 32].as_slice()].concat();
+        let tag = key.seal(sequence.into(), &mut packet).unwrap();
         [packet.as_slice(), &tag].concat()
     }
 
@@ -230,12 +230,12 @@ mod tests {
     fn what_is_sealed_opens_in_order() {
         for cipher in Cipher::ALL {
             let (mut seal, mut open) = pair(cipher);
-            for sequence in 0..5 {
+            for sequence in 0..5_u8 {
                 let mut packet = sealed(&mut seal, sequence);
-                assert!(!packet.windows(4).any(|four| four == [sequence as u8; 4]));
-                assert_eq!(open.length(sequence, *packet.first_chunk().unwrap()), 32);
-                open.open(sequence, &mut packet).unwrap();
-                assert_eq!(packet[4..36], [sequence as u8; 32], "{}", cipher.name());
+                assert!(!packet.windows(4).any(|four| four == [sequence; 4]));
+                assert_eq!(open.length(sequence.into(), *packet.first_chunk().unwrap()), 32);
+                open.open(sequence.into(), &mut packet).unwrap();
+                assert_eq!(packet[4..36], [sequence; 32], "{}", cipher.name());
             }
         }
     }

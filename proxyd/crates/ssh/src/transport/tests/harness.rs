@@ -1,5 +1,7 @@
 //! Two legs joined by byte queues, with a clock moved by hand.
 
+use std::sync::Arc;
+
 use super::super::*;
 
 /// An event that owns what it holds, for comparison.
