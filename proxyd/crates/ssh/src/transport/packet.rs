@@ -1,0 +1,203 @@
+//! The packet codec (RFC 4253 section 6): length, padding, sequence numbers; opened in place, sealed into the output.
+
+use std::ops::Range;
+
+use aws_lc_rs::rand;
+
+use crate::error::Error;
+use crate::limits::{
+    MESSAGE_BYTES_MAX, PACKET_LENGTH_MAX, PACKET_LENGTH_PLAIN_MAX, PACKETS_PER_KEY_MAX,
+};
+use crate::transport::protect::{LENGTH_BYTES, OpenKey, STREAM_BLOCK_BYTES, SealKey, TAG_BYTES};
+
+/// What has passed under the current key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Bytes on the wire.
+    pub(super) bytes: u64,
+    /// Packets.
+    pub(super) packets: u64,
+}
+
+impl Usage {
+    fn count(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.packets >= PACKETS_PER_KEY_MAX {
+            return Err(Error::KeyExhausted { limit: PACKETS_PER_KEY_MAX });
+        }
+        self.packets += 1;
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        Ok(())
+    }
+}
+
+/// Whether sequence numbers start again with new keys: strict key exchange, or RFC 4253 section 6.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sequence {
+    /// They start again at zero.
+    Reset,
+    /// They go on.
+    Continue,
+}
+
+/// The sending direction.
+#[derive(Default)]
+pub(super) struct Sealer {
+    key: Option<SealKey>,
+    sequence: u32,
+    usage: Usage,
+}
+
+impl Sealer {
+    /// Appends one packet whose payload is the concatenation of `parts`; fails if that is empty or too long.
+    pub(super) fn seal(&mut self, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        let payload = message_bytes(parts)?;
+        let padding = self.padding_bytes(payload);
+        let length = PADDING_LENGTH_BYTES + payload + usize::from(padding);
+        let start = out.len();
+        out.reserve(LENGTH_BYTES + length + TAG_BYTES);
+        // Below PACKET_LENGTH_MAX, as the payload is below MESSAGE_BYTES_MAX.
+        out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+        out.push(padding);
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        let padding_start = out.len();
+        out.resize(padding_start + usize::from(padding), 0);
+        rand::fill(out.get_mut(padding_start..).unwrap_or_default())
+            .map_err(|source| Error::Crypto { operation: "drawing padding", source })?;
+        if let Some(key) = &mut self.key {
+            let tag = key.seal(self.sequence, out.get_mut(start..).unwrap_or_default())?;
+            out.extend_from_slice(&tag);
+        }
+        self.usage.count(out.len() - start)?;
+        self.sequence = self.sequence.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Takes a new key into use, from the next packet on.
+    pub(super) fn switch(&mut self, key: SealKey, sequence: Sequence) {
+        self.key = Some(key);
+        self.usage = Usage::default();
+        if sequence == Sequence::Reset {
+            self.sequence = 0;
+        }
+    }
+
+    /// Whether packets still go in the clear.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.key.is_none()
+    }
+
+    /// What was sealed under the current key.
+    pub(super) const fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    fn padding_bytes(&self, payload: usize) -> u8 {
+        let (block, unpadded) = self.key.as_ref().map_or(
+            // In the clear the length field is part of what is padded.
+            (STREAM_BLOCK_BYTES, LENGTH_BYTES + PADDING_LENGTH_BYTES + payload),
+            |key| (key.block_bytes(), PADDING_LENGTH_BYTES + payload),
+        );
+        let short = block - unpadded % block;
+        let padding = if short < PADDING_BYTES_MIN { short + block } else { short };
+        // At most 3 more than the largest block.
+        u8::try_from(padding).unwrap_or(u8::MAX)
+    }
+}
+
+/// The receiving direction.
+#[derive(Default)]
+pub(super) struct Opener {
+    key: Option<OpenKey>,
+    sequence: u32,
+    usage: Usage,
+}
+
+impl Opener {
+    /// Bytes on the wire of the packet that `input` starts with, once its length field is there.
+    ///
+    /// Fails on a length that is out of range or no multiple of the block: before anything is allocated for it.
+    pub(super) fn wire_bytes(&self, input: &[u8]) -> Result<Option<usize>, Error> {
+        let Some(&field) = input.first_chunk::<LENGTH_BYTES>() else {
+            return Ok(None);
+        };
+        let (length, block, padded_extra, max, tag) = match &self.key {
+            Some(key) => {
+                let length = key.length(self.sequence, field);
+                (length, key.block_bytes(), 0, PACKET_LENGTH_MAX, TAG_BYTES)
+            }
+            None => {
+                let length = u32::from_be_bytes(field);
+                (length, STREAM_BLOCK_BYTES, LENGTH_BYTES, PACKET_LENGTH_PLAIN_MAX, 0)
+            }
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let min = PADDING_LENGTH_BYTES + PADDING_BYTES_MIN;
+        if !(min..=max).contains(&length) || !(length + padded_extra).is_multiple_of(block) {
+            return Err(Error::PacketLength { length, min, max });
+        }
+        Ok(Some(LENGTH_BYTES + length + tag))
+    }
+
+    /// Checks and decrypts a whole packet in place; gives where in it the payload is, which is not empty.
+    pub(super) fn open(&mut self, packet: &mut [u8]) -> Result<Range<usize>, Error> {
+        self.usage.count(packet.len())?;
+        let tag = match &mut self.key {
+            Some(key) => {
+                key.open(self.sequence, packet)?;
+                TAG_BYTES
+            }
+            None => 0,
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        let length = packet.len().saturating_sub(LENGTH_BYTES + tag);
+        let padding = packet.get(LENGTH_BYTES).map_or(0, |&padding| usize::from(padding));
+        let start = LENGTH_BYTES + PADDING_LENGTH_BYTES;
+        let end = (LENGTH_BYTES + length).saturating_sub(padding);
+        if padding < PADDING_BYTES_MIN || end <= start {
+            return Err(Error::Padding { padding, length });
+        }
+        Ok(start..end)
+    }
+
+    /// Takes a new key into use, from the next packet on.
+    pub(super) fn switch(&mut self, key: OpenKey, sequence: Sequence) {
+        self.key = Some(key);
+        self.usage = Usage::default();
+        if sequence == Sequence::Reset {
+            self.sequence = 0;
+        }
+    }
+
+    /// Whether packets still come in the clear.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.key.is_none()
+    }
+
+    /// Sequence number of the last packet that was opened.
+    pub(super) const fn last_sequence(&self) -> u32 {
+        self.sequence.wrapping_sub(1)
+    }
+
+    /// What was opened under the current key.
+    pub(super) const fn usage(&self) -> Usage {
+        self.usage
+    }
+}
+
+/// Bytes of the `padding_length` field.
+const PADDING_LENGTH_BYTES: usize = 1;
+
+/// Bytes of the shortest padding.
+const PADDING_BYTES_MIN: usize = 4;
+
+/// Bytes of a message given in parts; fails if it is empty or longer than [`MESSAGE_BYTES_MAX`].
+pub(super) fn message_bytes(parts: &[&[u8]]) -> Result<usize, Error> {
+    let length = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+    if length == 0 {
+        return Err(Error::NotSendable { number: None });
+    }
+    if length > MESSAGE_BYTES_MAX {
+        return Err(Error::MessageTooLong { length, limit: MESSAGE_BYTES_MAX });
+    }
+    Ok(length)
+}
