@@ -9,5 +9,8 @@ pub mod cursor;
 pub mod error;
 pub mod limits;
 pub mod transport;
+pub mod message;
+pub mod auth;
+pub mod relay;
 
 pub use error::Error;

@@ -67,3 +67,26 @@ pub const RSA_BITS_MIN: usize = 2048;
 
 /// Bits of the largest RSA key whose signature is checked; larger ones cost too much time.
 pub const RSA_BITS_MAX: usize = 8192;
+
+/// Messages of one peer during authentication; a login of many rounds takes a few dozen.
+pub const AUTH_MESSAGES_MAX: u32 = 2_000;
+/// Public keys a client may ask about; agents hold a handful.
+pub const KEY_OFFERS_MAX: u32 = 20;
+/// User name in bytes; it may carry a ticket and a destination.
+pub const USER_NAME_BYTES_MAX: usize = 1_024;
+/// Questions in one keyboard-interactive round.
+pub const PROMPTS_MAX: usize = 32;
+/// One question in bytes, after cleaning.
+pub const PROMPT_BYTES_MAX: usize = 1_024;
+/// One answer in bytes.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1_024;
+/// Banner or instruction in bytes, after cleaning.
+pub const BANNER_BYTES_MAX: usize = 16 * 1_024;
+/// Text of a refused channel in bytes, after cleaning.
+pub const OPEN_FAILURE_TEXT_BYTES_MAX: usize = 1_024;
+/// Channels open at a time on one connection; OpenSSH's servers allow 10 sessions by default.
+pub const CHANNELS_MAX: usize = 256;
+/// Requests of one direction that wait for their reply.
+pub const REPLIES_MAX: usize = 1_024;
+/// Data packet in bytes that we let peers announce; larger ones do not fit our packets.
+pub const DATA_PACKET_BYTES_MAX: u32 = 256 * 1_024;

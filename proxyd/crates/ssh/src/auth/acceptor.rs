@@ -10,7 +10,7 @@ use crate::message::text::clean;
 use crate::message::userauth::{
     self, CONNECTION_SERVICE, InfoRequest, Method, PublicKey, Request, USERAUTH_SERVICE,
 };
-use crate::transport::hostkey::verify_signature;
+use crate::transport::verify_signature;
 
 /// A public key that a client brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,12 +274,12 @@ mod tests {
 
     #[test]
     fn a_signature_counts_only_for_its_own_session() {
-        use crate::transport::hostkey::HostKey;
+        use crate::transport::{HostKey, KeyAlgorithm};
         let key = HostKey::generate_ed25519().unwrap();
         let mut message = userauth::key_request(b"root", b"ssh-ed25519", key.public_blob());
         let mut covered = Writer::new();
         covered.string(b"session").raw(&message);
-        let signature = key.sign(b"ssh-ed25519", covered.as_bytes()).unwrap();
+        let signature = key.sign(KeyAlgorithm::Ed25519, covered.as_bytes()).unwrap();
         let mut tail = Writer::new();
         tail.string(&signature);
         message.extend_from_slice(tail.as_bytes());

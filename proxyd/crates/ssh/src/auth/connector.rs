@@ -156,7 +156,7 @@ fn expired(message: &[u8]) -> Result<Outcome, AuthError> {
 mod tests {
     use super::*;
     use crate::auth::acceptor::{Acceptor, Attempt, Incoming};
-    use crate::transport::hostkey::HostKey;
+    use crate::transport::{HostKey, KeyAlgorithm};
 
     /// Both machines, joined: what one sends the other takes.
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(connector.receive(&failed).unwrap(), expected);
 
         let key = HostKey::generate_ed25519().unwrap();
-        let sign = |data: &[u8]| key.sign(b"ssh-ed25519", data);
+        let sign = |data: &[u8]| key.sign(KeyAlgorithm::Ed25519, data);
         let signed = connector.key(b"ssh-ed25519", key.public_blob(), sign).unwrap();
         let attempt = acceptor.receive(&signed).unwrap();
         assert!(matches!(attempt, Incoming::Attempt(Attempt::Key(_))), "{attempt:?}");

@@ -24,12 +24,13 @@ mod tests {
 
     #[test]
     fn escapes_do_not_reach_a_terminal() {
+        let (long, cut) = ("é".repeat(40), "é".repeat(16));
         let cases: [(&str, &[u8], &str); 5] = [
             ("plain", b"Welcome\r\n\tto it", "Welcome\r\n\tto it"),
             ("escape", b"\x1b]52;c;AAAA\x07", "\u{fffd}]52;c;AAAA\u{fffd}"),
             ("c1", "\u{9b}31m".as_bytes(), "\u{fffd}31m"),
             ("not utf-8", b"a\xffb", "a\u{fffd}b"),
-            ("long", "é".repeat(40).as_bytes(), &"é".repeat(16)),
+            ("long", long.as_bytes(), &cut),
         ];
         for (case, text, expected) in cases {
             assert_eq!(clean(text, 32), expected, "{case}");

@@ -43,9 +43,11 @@ fn plain(number: u8, recipient: u32) -> Vec<u8> {
 /// A relay with one confirmed session: 7 is the client's number, 9 the server's.
 fn with_session() -> Relay {
     let mut relay = relay();
-    let step = relay.receive(Side::Client, &open(b"session", 7, 60)).unwrap();
+    let message = open(b"session", 7, 60);
+    let step = relay.receive(Side::Client, &message).unwrap();
     assert!(matches!(step, Step::Forward(Seen::Nothing)), "{step:?}");
-    let step = relay.receive(Side::Server, &confirm(7, 9)).unwrap();
+    let message = confirm(7, 9);
+    let step = relay.receive(Side::Server, &message).unwrap();
     assert!(matches!(step, Step::Forward(Seen::Opened { open: true, .. })), "{step:?}");
     relay
 }
@@ -77,7 +79,8 @@ fn data_passes_once_a_program_runs() {
 #[test]
 fn data_before_a_program_goes_nowhere() {
     let mut relay = with_session();
-    let step = relay.receive(Side::Client, &data(9, b"early")).unwrap();
+    let message = data(9, b"early");
+    let step = relay.receive(Side::Client, &message).unwrap();
     assert!(matches!(step, Step::Drop), "{step:?}");
     assert_eq!(relay.answers(Side::Client), [channel::adjust(7, 5)]);
     let error = relay.receive(Side::Server, &data(7, b"early")).unwrap_err();
@@ -101,7 +104,8 @@ fn a_refused_program_is_told_in_order() {
     relay.refuse(&start, "no\n").unwrap();
     // The text may come at once, the refusal only after the reply to the terminal's request.
     assert_eq!(relay.answers(Side::Client), [channel::stderr(7, b"no\n")]);
-    let step = relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap();
+    let message = plain(number::CHANNEL_SUCCESS, 7);
+    let step = relay.receive(Side::Server, &message).unwrap();
     assert!(matches!(step, Step::Forward(Seen::Nothing)), "{step:?}");
     assert_eq!(relay.answers(Side::Client), [channel::reply(7, false)]);
     // The client's next credit pays for the text.
@@ -245,7 +249,8 @@ fn global_requests() {
         assert_eq!(matches!(step, Step::Forward(_)), passes, "{kind:?}: {step:?}");
         let answers = relay.answers(from);
         assert_eq!(answers.is_empty(), passes, "{kind:?}");
-        let reply = relay.receive(from.other(), &global::failure());
+        let refusal = global::failure();
+        let reply = relay.receive(from.other(), &refusal);
         assert_eq!(reply.is_ok(), passes, "{kind:?}: {reply:?}");
     }
 }
