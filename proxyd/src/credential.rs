@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
-use proxyd_ssh::transport::hostkey::{HostKey, HostKeyError};
+use proxyd_ssh::transport::HostKey;
 use ssh_key::private::KeypairData;
 use thiserror::Error as ThisError;
 use zeroize::Zeroizing;
@@ -48,7 +48,7 @@ pub enum CredentialError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: HostKeyError,
+        source: proxyd_ssh::Error,
     },
 }
 

@@ -16,7 +16,7 @@ use crate::session::stop::Stop;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     address: SocketAddr,
-    name: Option<String>,
+    name: Option<HostName>,
 }
 
 impl Target {
@@ -26,11 +26,17 @@ impl Target {
         self.address
     }
 
+    /// The name it was chosen by, if it was.
+    #[must_use]
+    pub const fn name(&self) -> Option<&HostName> {
+        self.name.as_ref()
+    }
+
     /// What users call the server: its name where they gave one, else its address.
     #[must_use]
     pub fn display(&self) -> String {
         match &self.name {
-            Some(name) => name.clone(),
+            Some(name) => name.as_str().to_owned(),
             None => self.address.ip().to_string(),
         }
     }
@@ -71,7 +77,7 @@ async fn resolve(
         for address in addresses {
             match policy.check_resolved(name, address, own) {
                 Ok(address) => {
-                    return Ok(Target { address, name: Some(name.as_str().to_owned()) });
+                    return Ok(Target { address, name: Some(name.clone()) });
                 }
                 Err(reason) => denied = reason,
             }

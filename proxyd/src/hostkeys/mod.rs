@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
-use proxyd_ssh::transport::hostkey::{HostKey, HostKeyError};
+use proxyd_ssh::transport::HostKey;
 use thiserror::Error as ThisError;
 use tracing::{error, info};
 
@@ -26,7 +26,7 @@ pub enum HostKeysError {
         server: SocketAddr,
         /// Why.
         #[source]
-        source: HostKeyError,
+        source: proxyd_ssh::Error,
     },
     /// The task that makes keys did not end well.
     #[error("making a host key for {server} was interrupted")]
@@ -150,10 +150,10 @@ const fn key_name(kind: HostKeyType) -> &'static str {
     }
 }
 
-fn make_key(kind: HostKeyType) -> Result<Vec<u8>, HostKeyError> {
+fn make_key(kind: HostKeyType) -> Result<Vec<u8>, proxyd_ssh::Error> {
     let key = match kind {
         HostKeyType::Ed25519 => HostKey::generate_ed25519()?,
         HostKeyType::Rsa => HostKey::generate_rsa()?,
     };
-    Ok(key.to_pkcs8().to_vec())
+    Ok(key.to_pkcs8()?.to_vec())
 }

@@ -3,7 +3,9 @@
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_ssh::message::text::clean;
-use proxyd_ssh::transport::{Algorithms, Leg, RekeyLimits, ServerConfig};
+use proxyd_ssh::transport::{
+    Algorithms, Cipher, KeyAlgorithm, KexMethod, Leg, RekeyLimits, ServerConfig, Version,
+};
 
 use super::client::Client;
 use super::link::{Arrived, Link, LinkError};
@@ -15,7 +17,7 @@ use crate::session::stop::Stop;
 
 /// OpenSSH's clients tell a server about a reader that went away (`eow@openssh.com`) only where
 /// its version starts like this; without it `ssh host command | head -1` runs on.
-const VERSION: &str = "SSH-2.0-OpenSSH_9.2 proxyd";
+pub(super) const VERSION: &str = "SSH-2.0-OpenSSH_9.2 proxyd";
 
 pub(super) async fn greet(
     ssh: &Ssh,
@@ -30,11 +32,13 @@ pub(super) async fn greet(
         .shown(server, &settings.client_side.host_keys)
         .await
         .map_err(|error| Stop::gateway("handshake", error))?;
+    let version = Version::new(settings.version.as_deref().unwrap_or(VERSION));
     let config = ServerConfig {
-        version: settings.version.clone().unwrap_or_else(|| VERSION.to_owned()),
+        version: version.map_err(|error| Stop::gateway("handshake", error))?,
         host_keys,
         algorithms: algorithms(&settings.client_side.algorithms),
-        rekey: RekeyLimits::default(),
+        sig_algs: KeyAlgorithm::ALL.to_vec(),
+        rekey: RekeyLimits::recommended(),
     };
     let leg = Leg::server(config, ssh.clock.now());
     let mut link = Link::new(leg, accepted.stream, ssh.clock);
@@ -67,12 +71,17 @@ const VERSION_BYTES_MAX: usize = 255;
 
 /// The policy's lists; an empty one is the library's own.
 pub(super) fn algorithms(policy: &proxyd_policy::settings::Algorithms) -> Algorithms {
-    let mut algorithms = Algorithms::default();
+    let mut algorithms = Algorithms::recommended();
     if !policy.kex.is_empty() {
-        algorithms.kex.clone_from(&policy.kex);
+        algorithms.kex = listed(&policy.kex, &KexMethod::ALL, KexMethod::name);
     }
     if !policy.ciphers.is_empty() {
-        algorithms.ciphers.clone_from(&policy.ciphers);
+        algorithms.ciphers = listed(&policy.ciphers, &Cipher::ALL, Cipher::name);
     }
     algorithms
+}
+
+/// What `names` name, in their order.
+fn listed<T: Copy>(names: &[String], all: &[T], name: impl Fn(T) -> &'static str) -> Vec<T> {
+    names.iter().filter_map(|wanted| all.iter().copied().find(|&one| name(one) == wanted)).collect()
 }

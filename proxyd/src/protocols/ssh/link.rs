@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use proxyd_ssh::transport::{Event, HostKeyOffer, Leg};
+use proxyd_ssh::transport::{Event, KeyAlgorithm, Leg};
 use thiserror::Error as ThisError;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -39,9 +39,16 @@ pub(super) enum Arrived {
     /// The first key exchange is complete.
     Established,
     /// The server's host key, to be judged.
-    HostKey(HostKeyOffer),
+    HostKey(HostKeyShown),
     /// A message above the transport layer.
     Message(Vec<u8>),
+}
+
+/// A server's host key that has signed the key exchange.
+#[derive(Debug)]
+pub(super) struct HostKeyShown {
+    pub(super) algorithm: KeyAlgorithm,
+    pub(super) blob: Vec<u8>,
 }
 
 /// A leg and its socket.
@@ -139,20 +146,15 @@ enum Next {
 fn arrived(event: Event<'_>) -> Next {
     match event {
         Event::Established => Next::Arrived(Arrived::Established),
-        Event::HostKey(offer) => Next::Arrived(Arrived::HostKey(offer)),
+        Event::HostKey(offer) => {
+            let blob = offer.key_blob.to_vec();
+            Next::Arrived(Arrived::HostKey(HostKeyShown { algorithm: offer.algorithm, blob }))
+        }
         Event::Message(message) => Next::Arrived(Arrived::Message(message.to_vec())),
-        Event::Disconnected { text, .. } => Next::Gone(shown(&text)),
+        Event::Disconnected { text, .. } => Next::Gone(text),
         Event::Rekeyed => Next::Nothing,
     }
 }
-
-/// A peer's text, cleaned and short enough for a line.
-fn shown(text: &[u8]) -> String {
-    proxyd_ssh::message::text::clean(text, SHOWN_BYTES_MAX)
-}
-
-/// Bytes of a peer's goodbye that are kept.
-const SHOWN_BYTES_MAX: usize = 256;
 
 async fn within<T>(
     clock: &Clock,

@@ -7,13 +7,12 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::{GatewayAuthentication, ServerMethod};
 use proxyd_ssh::auth::acceptor::Attempt;
 use proxyd_ssh::auth::connector::{Connector, Outcome};
-use proxyd_ssh::transport::hostkey::fingerprint;
-use proxyd_ssh::transport::{ClientConfig, HostKeyOffer, Leg, RekeyLimits};
+use proxyd_ssh::transport::{ClientConfig, HostKey, KeyAlgorithm, Leg, RekeyLimits, Version, fingerprint};
 
 use super::Ssh;
 use super::client::Client;
-use super::greet::algorithms;
-use super::link::{Arrived, Link, LinkError};
+use super::greet::{VERSION, algorithms};
+use super::link::{Arrived, HostKeyShown, Link, LinkError};
 use crate::ask::{Ask as _, Present as _, SecretBytes};
 use crate::credential;
 use crate::dial::TargetLink;
@@ -22,9 +21,6 @@ use crate::session::event::Event;
 use crate::session::stop::Stop;
 use crate::store::host_keys::KnownKey;
 use crate::usermapping::Authorized;
-
-/// Servers treat OpenSSH's clients by their version; ours relays for one.
-const VERSION: &str = "SSH-2.0-OpenSSH_9.2 proxyd";
 
 /// The server-facing half, logged in.
 #[derive(Debug)]
@@ -68,12 +64,11 @@ async fn handshake(
     let known = ssh.host_keys.known_types(server).await;
     let known = known.map_err(|error| Stop::gateway("host-key", error))?;
     let mut algorithms = algorithms(&settings.algorithms);
-    algorithms.prefer_host_keys(&known);
-    let config = ClientConfig {
-        version: VERSION.to_owned(),
-        algorithms,
-        rekey: RekeyLimits::default(),
-    };
+    // A server with several keys must not look changed because it was asked for another one.
+    let is_known = |algorithm: &KeyAlgorithm| known.iter().any(|k| k == algorithm.key_type());
+    algorithms.host_keys.sort_by_key(|algorithm| !is_known(algorithm));
+    let version = Version::new(VERSION).map_err(|error| Stop::gateway("login", error))?;
+    let config = ClientConfig { version, algorithms, rekey: RekeyLimits::recommended() };
     let leg = Leg::client(config, ssh.clock.now());
     let mut link = Link::new(leg, link.into_stream(), ssh.clock);
     let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);
@@ -100,11 +95,14 @@ async fn judge(
     session: &mut Session,
     admitted: &Admitted,
     authorized: &Authorized,
-    offer: &HostKeyOffer,
+    offer: &HostKeyShown,
 ) -> Result<(), Stop> {
     let check = admitted.policy().settings.server_side.host_key_check;
     let server = authorized.target().address();
-    let key = KnownKey { algorithm: offer.key_type(), blob: offer.blob.clone() };
+    let key = KnownKey {
+        algorithm: offer.algorithm.key_type().to_owned(),
+        blob: offer.blob.clone(),
+    };
     let verdict = ssh.host_keys.judge(server, check, &key).await;
     let verdict = verdict.map_err(|error| Stop::gateway("host-key", error))?;
     let trust = verdict.map_or_else(DenyReason::code, crate::hostkeys::Trust::as_str);
@@ -167,11 +165,11 @@ impl Login {
             if !methods.iter().any(|method| method == "publickey") {
                 break;
             }
-            let algorithm = key.signature_algorithm(self.link.leg.peer_sig_algs());
+            let Some(algorithm) = signature_algorithm(&key, &self.link.leg) else { continue };
             let sign = |data: &[u8]| key.sign(algorithm, data);
             let attempt = self
                 .connector
-                .key(algorithm, key.public_blob(), sign)
+                .key(algorithm.name().as_bytes(), key.public_blob(), sign)
                 .map_err(|error| Stop::gateway("credential", error))?;
             match self.tried(session, client, "publickey", &attempt).await? {
                 None => return Ok(None),
@@ -259,6 +257,16 @@ impl Login {
                 outcome => return Ok(outcome),
             }
         }
+    }
+}
+
+/// The algorithm to sign with: the first of the key's that the server has announced, or simply
+/// the first where it has announced nothing (RFC 8308 section 3.1).
+fn signature_algorithm(key: &HostKey, leg: &Leg) -> Option<KeyAlgorithm> {
+    let mut algorithms = key.algorithms().iter().copied();
+    match leg.peer_sig_algs() {
+        Some(taken) => algorithms.find(|algorithm| taken.contains(algorithm.name().as_bytes())),
+        None => algorithms.next(),
     }
 }
 

@@ -1,0 +1,435 @@
+//! The driver of the relay: one task, both legs, until one of them ends.
+//!
+//! A direction whose receiver is slow stops being read; the other goes on. The same holds for
+//! both while the recorder is behind: what is not recorded does not pass.
+
+use std::io;
+use std::time::Duration;
+
+use proxyd_policy::DenyReason;
+use proxyd_policy::admit::Admitted;
+use proxyd_ssh::relay::tap::Seen;
+use proxyd_ssh::relay::{Refused, Relay, Rules, Side, Start, Step};
+use proxyd_ssh::transport::{Event as LegEvent, Leg};
+use proxyd_trail::{Record, Stream};
+use tokio_util::sync::CancellationToken;
+
+use super::channels::Channels;
+use super::client::Client;
+use super::link::{Link, LinkError};
+use super::login::Server;
+use super::{Ssh, record};
+use crate::clock::Clock;
+use crate::recording::Recorder;
+use crate::session::Session;
+use crate::session::event::Event;
+use crate::session::stop::{Blame, Failure, Stop};
+use crate::usermapping::Authorized;
+
+/// Bytes that may wait for a slow receiver; above, its sender is not read.
+const WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// Rounds after which other sessions get their turn, however busy this one is.
+const ROUNDS_BEFORE_YIELD: u32 = 64;
+
+/// How often a quiet session looks at its clock: for rekeying and for giving memory back.
+const TICK: Duration = Duration::from_secs(2);
+
+/// How long the last bytes may take to leave once a session ends.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// RFC 4253 section 11.1.
+const BY_APPLICATION: u32 = 11;
+/// RFC 4253 section 11.1.
+const PROTOCOL_ERROR: u32 = 2;
+
+pub(super) async fn relay(
+    ssh: &Ssh,
+    session: &mut Session,
+    admitted: &Admitted,
+    authorized: &Authorized,
+    (client, server): (Client, Server),
+    recorder: &mut Option<Recorder>,
+) -> Result<(), Stop> {
+    let environment = &admitted.policy().settings.environment;
+    let environment = environment.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+    let token = session.token().clone();
+    let mut driver = Driver {
+        clock: ssh.clock,
+        idle_limit: ssh.limits.idle,
+        handshake_limit: ssh.limits.handshake,
+        client: client.admit()?,
+        server: server.link,
+        relay: Relay::new(Rules { environment }),
+        channels: Channels::new(ssh.clock, admitted, authorized),
+        session,
+        recorder,
+        last_message: ssh.clock.now(),
+    };
+    let result = driver.run(&token).await;
+    let text = match &result {
+        Ok(()) => "the session has ended".to_owned(),
+        Err(stop) => stop.text(),
+    };
+    driver.part(&result, &text).await;
+    result
+}
+
+/// What a session's relay holds.
+struct Driver<'s> {
+    clock: Clock,
+    idle_limit: Option<Duration>,
+    handshake_limit: Duration,
+    client: Link,
+    server: Link,
+    relay: Relay,
+    channels: Channels<'s>,
+    session: &'s mut Session,
+    recorder: &'s mut Option<Recorder>,
+    last_message: Duration,
+}
+
+/// Whether a leg goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// Nothing to do until something arrives.
+    Quiet,
+    /// Something was done; there may be more.
+    Busy,
+    /// The peer has ended the connection.
+    Ended,
+}
+
+impl Driver<'_> {
+    async fn run(&mut self, token: &CancellationToken) -> Result<(), Stop> {
+        let mut rounds = 0_u32;
+        loop {
+            let client = self.pump(Side::Client)?;
+            let server = self.pump(Side::Server)?;
+            let sent = flush(&mut self.client, Blame::Client)?
+                | flush(&mut self.server, Blame::Server)?;
+            if client == Flow::Ended || server == Flow::Ended {
+                return Ok(());
+            }
+            if let Some(recorder) = self.recorder.as_mut() {
+                recorder.flush_if_due();
+            }
+            rounds += 1;
+            if token.is_cancelled() {
+                return Err(Stop::Terminated("an operator"));
+            }
+            if !sent && client == Flow::Quiet && server == Flow::Quiet {
+                self.wait(token).await?;
+                rounds = 0;
+            } else if rounds >= ROUNDS_BEFORE_YIELD {
+                tokio::task::yield_now().await;
+                rounds = 0;
+            }
+        }
+    }
+
+    /// Passes on what `from` has sent, as long as the other leg and the recorder keep up.
+    fn pump(&mut self, from: Side) -> Result<Flow, Stop> {
+        let mut flow = Flow::Quiet;
+        loop {
+            let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
+            let (source, sink) = legs(&mut self.client, &mut self.server, from);
+            if behind || sink.leg.pending() >= WAITING_BYTES_MAX {
+                return Ok(flow);
+            }
+            let now = self.clock.now();
+            match source.leg.next(now).map_err(|error| broken(from, error))? {
+                Some(LegEvent::Message(message)) => {
+                    self.last_message = now;
+                    let mut passing = Passing {
+                        channels: &mut self.channels,
+                        session: self.session,
+                        recorder: self.recorder,
+                        sink: &mut sink.leg,
+                    };
+                    let step = self.relay.receive(from, message);
+                    let step = step.map_err(|error| broken(from, error))?;
+                    let known = passing.step(&mut self.relay, from, message, step)?;
+                    if !known {
+                        source.leg.unimplemented().map_err(|error| broken(from, error))?;
+                    }
+                    self.answer()?;
+                }
+                Some(LegEvent::Disconnected { reason, text }) => {
+                    sink.leg.disconnect(reason, &text);
+                    return Ok(Flow::Ended);
+                }
+                Some(LegEvent::Rekeyed | LegEvent::Established | LegEvent::HostKey(_)) => {}
+                None => match read(source).map_err(|error| lost(from, error))? {
+                    Flow::Quiet => return Ok(flow),
+                    Flow::Ended => return Ok(Flow::Ended),
+                    Flow::Busy => {}
+                },
+            }
+            flow = Flow::Busy;
+        }
+    }
+
+    /// Sends the relay's own messages.
+    fn answer(&mut self) -> Result<(), Stop> {
+        for side in [Side::Client, Side::Server] {
+            for message in self.relay.answers(side) {
+                let (leg, _other) = legs(&mut self.client, &mut self.server, side);
+                leg.leg.send(&[&message]).map_err(|error| broken(side, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until anything can go on.
+    async fn wait(&mut self, token: &CancellationToken) -> Result<(), Stop> {
+        let now = self.clock.now();
+        self.check_limits(now)?;
+        let mut until = now.saturating_add(TICK);
+        let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
+        if let Some(flush_at) = self.recorder.as_ref().and_then(Recorder::flush_at)
+            && !behind
+        {
+            until = until.min(flush_at);
+        }
+        let reads = |source: &Link, sink: &Link| {
+            !behind && sink.leg.pending() < WAITING_BYTES_MAX && source.leg.wants_read()
+        };
+        let (client, server) = (&self.client, &self.server);
+        let caught_up = async {
+            match self.recorder.as_mut() {
+                Some(recorder) if behind => recorder.caught_up().await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = token.cancelled() => Ok(()),
+            ready = client.stream.readable(), if reads(client, server) => {
+                ready.map_err(|error| lost(Side::Client, error))
+            }
+            ready = server.stream.readable(), if reads(server, client) => {
+                ready.map_err(|error| lost(Side::Server, error))
+            }
+            ready = client.stream.writable(), if !client.leg.out().is_empty() => {
+                ready.map_err(|error| lost(Side::Client, error))
+            }
+            ready = server.stream.writable(), if !server.leg.out().is_empty() => {
+                ready.map_err(|error| lost(Side::Server, error))
+            }
+            result = caught_up => result.map_err(|error| Stop::gateway("recording", error)),
+            () = self.clock.sleep_until(until) => {
+                self.client.leg.tick(until).map_err(|error| broken(Side::Client, error))?;
+                self.server.leg.tick(until).map_err(|error| broken(Side::Server, error))
+            }
+        }
+    }
+
+    fn check_limits(&self, now: Duration) -> Result<(), Stop> {
+        let idle = now.saturating_sub(self.last_message);
+        if self.idle_limit.is_some_and(|limit| idle >= limit) {
+            return Err(Stop::Terminated("its idle time limit"));
+        }
+        for (side, link) in [(Side::Client, &self.client), (Side::Server, &self.server)] {
+            let since = link.leg.exchange_since();
+            if since.is_some_and(|since| now.saturating_sub(since) >= self.handshake_limit) {
+                return Err(broken(side, LinkError::Timeout));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye to both and lets the last bytes leave.
+    async fn part(&mut self, result: &Result<(), Stop>, text: &str) {
+        let reason = match result {
+            Err(Stop::Failed(Failure { blame: Blame::Client | Blame::Server, .. })) => {
+                PROTOCOL_ERROR
+            }
+            _ => BY_APPLICATION,
+        };
+        let drain = async {
+            // Each goodbye has its own, shorter limit.
+            tokio::join!(
+                self.client.disconnect(reason, text),
+                self.server.disconnect(reason, "session ended by the gateway"),
+            );
+        };
+        let deadline = self.clock.now().saturating_add(DRAIN_LIMIT);
+        tokio::select! {
+            () = drain => {}
+            () = self.clock.sleep_until(deadline) => {}
+        }
+    }
+}
+
+/// What one message touches on its way.
+struct Passing<'p, 's> {
+    channels: &'p mut Channels<'s>,
+    session: &'p mut Session,
+    recorder: &'p mut Option<Recorder>,
+    sink: &'p mut Leg,
+}
+
+impl Passing<'_, '_> {
+    /// Records what a step means, then sends it on; false for a message nobody knows.
+    fn step(
+        &mut self,
+        relay: &mut Relay,
+        from: Side,
+        message: &[u8],
+        step: Step<'_>,
+    ) -> Result<bool, Stop> {
+        match step {
+            Step::Forward(seen) => {
+                self.record(&seen);
+                self.forward(from, message)?;
+            }
+            Step::Replace(replaced, seen) => {
+                self.record(&seen);
+                self.forward(from, &replaced)?;
+            }
+            Step::Judge(start) => self.judge(relay, from, message, &start)?,
+            Step::Refused(refused) => {
+                let what = match refused {
+                    Refused::Channel(kind) => format!("channel {kind}"),
+                    Refused::Request(channel, kind) => format!("{kind} on channel {}", channel.0),
+                    Refused::Global(kind) => format!("global request {kind}"),
+                };
+                self.note(Event::Refused { what });
+            }
+            Step::Drop => {}
+            Step::Unknown => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The verdict is on record before the program's first byte is.
+    fn judge(
+        &mut self,
+        relay: &mut Relay,
+        from: Side,
+        message: &[u8],
+        start: &Start<'_>,
+    ) -> Result<(), Stop> {
+        let (verdict, event) = self.channels.judge(start);
+        self.note(event);
+        match verdict {
+            // INVARIANT: a policy that records has opened a trail before the relay began.
+            Ok(grant) if grant.record && self.recorder.is_none() => {
+                Err(Stop::gateway("recording", "a channel to be recorded has no trail"))
+            }
+            Ok(_grant) => {
+                relay.allow(start).map_err(|error| broken(from, error))?;
+                self.command(start);
+                self.forward(from, message)
+            }
+            Err(reason) => {
+                let text = refusal(reason);
+                relay.refuse(start, &text).map_err(|error| broken(from, error))
+            }
+        }
+    }
+
+    /// Records the whole command of a program that starts.
+    fn command(&mut self, start: &Start<'_>) {
+        let command = match start.program {
+            proxyd_ssh::relay::Program::Exec(command) => command,
+            proxyd_ssh::relay::Program::Shell | proxyd_ssh::relay::Program::Subsystem(_) => return,
+        };
+        if let Some(recorder) = self.recorder.as_mut() {
+            let record = Record::Command { channel: start.channel.0, command };
+            recorder.record(Stream::Upstream, &record);
+        }
+    }
+
+    fn record(&mut self, seen: &Seen<'_>) {
+        if let Some(recorder) = self.recorder.as_mut() {
+            let content = match seen {
+                Seen::Data { channel, .. } => self.channels.records(*channel),
+                _ => true,
+            };
+            record::seen(recorder, seen, content);
+        }
+        if let Seen::Closed { channel, from: Side::Server } = seen {
+            self.channels.closed(*channel);
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        let timed = self.session.note(event);
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.event(&timed);
+        }
+    }
+
+    fn forward(&mut self, from: Side, message: &[u8]) -> Result<(), Stop> {
+        self.sink.send(&[message]).map_err(|error| broken(from.other(), error))
+    }
+}
+
+/// What the user reads on standard error when a channel is refused.
+fn refusal(reason: DenyReason) -> String {
+    format!("proxyd: {reason}\r\n")
+}
+
+/// The links, the one of `from` first.
+const fn legs<'l>(
+    client: &'l mut Link,
+    server: &'l mut Link,
+    from: Side,
+) -> (&'l mut Link, &'l mut Link) {
+    match from {
+        Side::Client => (client, server),
+        Side::Server => (server, client),
+    }
+}
+
+/// Reads what has arrived, without waiting.
+fn read(link: &mut Link) -> io::Result<Flow> {
+    if !link.leg.wants_read() {
+        return Ok(Flow::Quiet);
+    }
+    match link.stream.try_read(link.leg.read_space()) {
+        Ok(0) => Ok(Flow::Ended),
+        Ok(bytes) => {
+            link.leg.filled(bytes);
+            Ok(Flow::Busy)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Flow::Quiet),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes what can be written without waiting; tells whether anything was.
+fn flush(link: &mut Link, blame: Blame) -> Result<bool, Stop> {
+    let mut sent = false;
+    while !link.leg.out().is_empty() {
+        match link.stream.try_write(link.leg.out()) {
+            Ok(bytes) => link.leg.sent(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(Stop::Failed(failure(blame, LinkError::Socket(error)))),
+        }
+        sent = true;
+    }
+    Ok(sent)
+}
+
+/// The peer of `side` broke the protocol.
+fn broken(side: Side, error: impl std::error::Error + Send + Sync + 'static) -> Stop {
+    Stop::Failed(failure(blame(side), error))
+}
+
+/// The connection of `side` was lost.
+fn lost(side: Side, error: io::Error) -> Stop {
+    Stop::Failed(failure(blame(side), LinkError::Socket(error)))
+}
+
+fn failure(blame: Blame, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure { step: "relay", blame, error: Box::new(error) }
+}
+
+const fn blame(side: Side) -> Blame {
+    match side {
+        Side::Client => Blame::Client,
+        Side::Server => Blame::Server,
+    }
+}

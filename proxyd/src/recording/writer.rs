@@ -1,0 +1,123 @@
+//! The writer of one trail: compresses, encrypts, chains and writes, away from the relay.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use proxyd_trail::{Header, Sealing, Writer};
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use super::RecordingError;
+use super::recorder::{BLOCKS_WAITING_MAX, Block, End, Queue};
+use super::spool::Spool;
+use crate::clock::Clock;
+use crate::task::Group;
+
+/// A trail that is being written.
+struct Open {
+    writer: Writer<File>,
+    path: PathBuf,
+    clock: Clock,
+}
+
+/// Opens a trail in the spool and starts its writer.
+pub(super) async fn start(
+    spool: &Spool,
+    clock: Clock,
+    tasks: &Group,
+    name: String,
+    header: Header,
+    sealing: Sealing,
+) -> Result<Queue, RecordingError> {
+    let (create_in, create_name) = (spool.clone(), name.clone());
+    let open = blocking(move || {
+        let (file, path) = create_in.create(&create_name)?;
+        match Writer::create(file, &header, &sealing) {
+            Ok(writer) => Ok(Open { writer, path, clock }),
+            Err(source) => Err(RecordingError::Trail { path, source }),
+        }
+    })
+    .await?;
+    let (blocks, waiting) = mpsc::channel(BLOCKS_WAITING_MAX);
+    let (end, ending) = oneshot::channel();
+    let (failed, failure) = oneshot::channel();
+    let spool = spool.clone();
+    tasks.start("trail writer", async move {
+        if let Err(stopped) = write(open, &spool, name, waiting, ending).await {
+            error!(error = %stopped, source = ?stopped, "A trail can no longer be written");
+            // The session reads this when it next records; it may have gone already.
+            drop(failed.send(stopped));
+        }
+    });
+    Ok(Queue { blocks, end, failure })
+}
+
+/// Writes blocks until the session ends it, or is gone.
+async fn write(
+    mut open: Open,
+    spool: &Spool,
+    name: String,
+    mut waiting: mpsc::Receiver<Block>,
+    ending: oneshot::Receiver<End>,
+) -> Result<(), RecordingError> {
+    while let Some(block) = waiting.recv().await {
+        open = blocking(move || open.block(&block)).await?;
+    }
+    // A session that ended without a word has panicked; its trail ends here all the same.
+    let (reason, done) = match ending.await {
+        Ok(End { reason, done }) => (reason, Some(done)),
+        Err(_gone) => ("the session ended by a bug".to_owned(), None),
+    };
+    let spool = spool.clone();
+    let result = blocking(move || {
+        open.end(&reason)?;
+        spool.store(&name)
+    })
+    .await;
+    match done {
+        // Whoever waits is told, also about the failure; it logs it.
+        Some(done) => {
+            drop(done.send(result));
+            Ok(())
+        }
+        None => result,
+    }
+}
+
+impl Open {
+    fn block(mut self, block: &Block) -> Result<Self, RecordingError> {
+        for (stream, chunk) in &block.chunks {
+            self.tried(|open| open.writer.chunk(*stream, &chunk.records, chunk.first_t_ns))?;
+        }
+        if block.seal {
+            let wall_ns = self.clock.wall_ns();
+            self.tried(|open| open.writer.seal(wall_ns))?;
+        }
+        Ok(self)
+    }
+
+    fn end(self, reason: &str) -> Result<(), RecordingError> {
+        let wall_ns = self.clock.wall_ns();
+        match self.writer.end(reason, wall_ns) {
+            Ok(_summary) => Ok(()),
+            Err(source) => Err(RecordingError::Trail { path: self.path, source }),
+        }
+    }
+
+    fn tried(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<(), proxyd_trail::TrailError>,
+    ) -> Result<(), RecordingError> {
+        step(self).map_err(|source| RecordingError::Trail { path: self.path.clone(), source })
+    }
+}
+
+/// Runs the disk's work where it blocks nobody else.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RecordingError> + Send + 'static,
+) -> Result<T, RecordingError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_panicked) => Err(RecordingError::WriterGone),
+    }
+}
