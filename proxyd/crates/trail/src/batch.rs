@@ -1,0 +1,77 @@
+//! Collects the encoded records of one stream until they are written as a chunk.
+use crate::error::TrailError;
+use crate::frame::CHUNK_RECORD_BYTES_MAX;
+use crate::record::Record;
+
+/// The records of one stream that wait for their chunk, at most [`CHUNK_RECORD_BYTES_MAX`] bytes.
+#[derive(Debug, Default)]
+pub struct Batch {
+    records: Vec<u8>,
+    first_t_ns: u64,
+}
+
+/// What became of a pushed record.
+#[must_use = "a record that found the batch full is not recorded"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// The record is in the batch.
+    Added,
+    /// The batch is unchanged: write it as a chunk, then push the record again.
+    Full,
+}
+
+/// What a batch held, as [`crate::Writer::chunk`] wants it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Encoded records, never empty.
+    pub records: Vec<u8>,
+    /// Time of the first record in nanoseconds since the session's start.
+    pub first_t_ns: u64,
+}
+
+impl Batch {
+    /// An empty batch; takes no memory until the first record.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { records: Vec::new(), first_t_ns: 0 }
+    }
+
+    /// Adds a record with its time since the session's start; fails if a field of the record is
+    /// above its limit. An empty batch has room for every record.
+    pub fn push(&mut self, t_ns: u64, record: &Record<'_>) -> Result<Push, TrailError> {
+        let before = self.records.len();
+        record.encode(t_ns, &mut self.records)?;
+        if self.records.len() > CHUNK_RECORD_BYTES_MAX {
+            self.records.truncate(before);
+            return Ok(Push::Full);
+        }
+        if before == 0 {
+            self.first_t_ns = t_ns;
+        }
+        Ok(Push::Added)
+    }
+
+    /// Bytes of encoded records.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no record.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Time of the first record in nanoseconds since the session's start; none if empty.
+    #[must_use]
+    pub fn first_t_ns(&self) -> Option<u64> {
+        (!self.is_empty()).then_some(self.first_t_ns)
+    }
+
+    /// Takes all records and gives their memory away with them; none if empty.
+    pub fn take(&mut self) -> Option<Taken> {
+        let first_t_ns = self.first_t_ns()?;
+        Some(Taken { records: std::mem::take(&mut self.records), first_t_ns })
+    }
+}

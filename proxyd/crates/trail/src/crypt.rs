@@ -1,0 +1,130 @@
+//! Content keys, their shares, and the compression and encryption of chunks.
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use zeroize::Zeroizing;
+
+use crate::error::TrailError;
+use crate::frame::ChunkContext;
+
+/// Bytes of a content key and of each of its shares (AES-256).
+pub(crate) const KEY_BYTES: usize = 32;
+
+/// Bytes of the authentication tag at the end of a ciphertext (AES-GCM).
+pub(crate) const TAG_BYTES: usize = 16;
+
+/// One member's part of a content key; wiped when dropped.
+pub(crate) type Share = Zeroizing<[u8; KEY_BYTES]>;
+
+/// The key of the chunks of one class of streams; wiped when dropped.
+pub(crate) struct ContentKey(Share);
+
+impl ContentKey {
+    /// A new random key.
+    pub(crate) fn generate() -> Result<Self, TrailError> {
+        random_share().map(Self)
+    }
+
+    /// As many shares as there are members, whose exclusive-or is the key; fewer tell nothing.
+    pub(crate) fn split(&self, members: usize) -> Result<Vec<Share>, TrailError> {
+        let mut last = self.0.clone();
+        // The capacity is exact: growing would leave copies of shares behind.
+        let mut shares = Vec::with_capacity(members);
+        for _ in 1..members {
+            let share = random_share()?;
+            xor_into(&mut last, &share);
+            shares.push(share);
+        }
+        shares.push(last);
+        Ok(shares)
+    }
+
+    /// The key of all shares of a group.
+    pub(crate) fn join(shares: &[Share]) -> Self {
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        for share in shares {
+            xor_into(&mut key, share);
+        }
+        Self(key)
+    }
+
+    /// The cipher of this key.
+    pub(crate) fn cipher(&self) -> Result<ChunkCipher, TrailError> {
+        match UnboundKey::new(&AES_256_GCM, self.0.as_slice()) {
+            Ok(key) => Ok(ChunkCipher(LessSafeKey::new(key))),
+            Err(source) => Err(TrailError::Encrypt { source }),
+        }
+    }
+}
+
+/// Compresses and encrypts chunks, or the reverse.
+pub(crate) struct ChunkCipher(LessSafeKey);
+
+impl ChunkCipher {
+    /// Encoded records to ciphertext and tag.
+    pub(crate) fn encrypt(
+        &self,
+        context: &ChunkContext,
+        records: &[u8],
+    ) -> Result<Vec<u8>, TrailError> {
+        let mut bytes = zstd::bulk::compress(records, ZSTD_LEVEL)
+            .map_err(|source| TrailError::Compress { source })?;
+        self.0
+            .seal_in_place_append_tag(
+                nonce(context.sequence),
+                Aad::from(context.associated_data()),
+                &mut bytes,
+            )
+            .map_err(|source| TrailError::Encrypt { source })?;
+        Ok(bytes)
+    }
+
+    /// Ciphertext and tag to encoded records; memory is bounded by the size the chunk states, which
+    /// [`ChunkContext`] keeps within the limit.
+    pub(crate) fn decrypt(
+        &self,
+        context: &ChunkContext,
+        mut ciphertext: Vec<u8>,
+    ) -> Result<Vec<u8>, TrailError> {
+        let sequence = context.sequence;
+        let limit = context.clear.record_bytes as usize;
+        let compressed = self
+            .0
+            .open_in_place(nonce(sequence), Aad::from(context.associated_data()), &mut ciphertext)
+            .map_err(|source| TrailError::Decrypt { sequence, source })?;
+        let records = zstd::bulk::decompress(compressed, limit)
+            .map_err(|source| TrailError::Decompress { sequence, limit, source })?;
+        if records.len() != limit {
+            let length = records.len();
+            return Err(TrailError::ChunkLength { sequence, length, expected: limit });
+        }
+        Ok(records)
+    }
+}
+
+/// The nonce of a frame: its number, big-endian, after four zero bytes. A key serves one trail, in
+/// which a number is used once.
+fn nonce(sequence: u64) -> Nonce {
+    let mut bytes = [0; NONCE_LEN];
+    for (to, from) in bytes.iter_mut().rev().zip(sequence.to_be_bytes().into_iter().rev()) {
+        *to = from;
+    }
+    Nonce::assume_unique_for_key(bytes)
+}
+
+/// Random bytes for a key or a share.
+fn random_share() -> Result<Share, TrailError> {
+    let mut share = Zeroizing::new([0; KEY_BYTES]);
+    match aws_lc_rs::rand::fill(share.as_mut_slice()) {
+        Ok(()) => Ok(share),
+        Err(source) => Err(TrailError::Random { source }),
+    }
+}
+
+/// Adds a share to a key, or takes it out again.
+fn xor_into(key: &mut [u8; KEY_BYTES], share: &[u8; KEY_BYTES]) {
+    for (key_byte, share_byte) in key.iter_mut().zip(share) {
+        *key_byte ^= share_byte;
+    }
+}
+
+/// Terminal output compresses well at the fastest level; more costs time on the data path.
+const ZSTD_LEVEL: i32 = 1;
