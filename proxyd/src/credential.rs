@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_ssh::transport::HostKey;
@@ -25,7 +26,7 @@ pub enum CredentialError {
         source: std::io::Error,
     },
     /// Its file does not hold a private key in OpenSSH form.
-    #[error("{path} is not a private key in OpenSSH form")]
+    #[error("{path} is not a private key in OpenSSH or PKCS #8 form")]
     Parse {
         /// The file.
         path: PathBuf,
@@ -77,16 +78,32 @@ fn read_key(path: &Path) -> Result<HostKey, CredentialError> {
         Ok(text) => Zeroizing::new(text),
         Err(source) => return Err(CredentialError::Read { path, source }),
     };
-    let key = match ssh_key::PrivateKey::from_openssh(&text) {
-        Ok(key) => key,
-        Err(source) => return Err(CredentialError::Parse { path, source }),
-    };
-    let made = match key.key_data() {
-        KeypairData::Ed25519(pair) => HostKey::from_ed25519_seed(&pair.private.to_bytes()),
-        KeypairData::Encrypted(_) => {
-            return Err(CredentialError::Unsupported { path, what: "locked by a passphrase" });
-        }
-        _ => return Err(CredentialError::Unsupported { path, what: "not an Ed25519 key" }),
+    let made = match pkcs8(&text) {
+        Some(der) => HostKey::from_pkcs8(&der),
+        None => match ssh_key::PrivateKey::from_openssh(&text) {
+            Ok(key) => match key.key_data() {
+                KeypairData::Ed25519(pair) => HostKey::from_ed25519_seed(&pair.private.to_bytes()),
+                KeypairData::Encrypted(_) => {
+                    let what = "locked by a passphrase";
+                    return Err(CredentialError::Unsupported { path, what });
+                }
+                _ => {
+                    let what = "not Ed25519; convert an RSA key with ssh-keygen -p -m PKCS8";
+                    return Err(CredentialError::Unsupported { path, what });
+                }
+            },
+            Err(source) => return Err(CredentialError::Parse { path, source }),
+        },
     };
     made.map_err(|source| CredentialError::Refused { path, source })
+}
+
+/// The DER of a PKCS #8 key in PEM (RFC 7468 section 10); none for any other form.
+fn pkcs8(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let body = text.trim().strip_prefix("-----BEGIN PRIVATE KEY-----")?;
+    let body = body.strip_suffix("-----END PRIVATE KEY-----")?;
+    let base64: Zeroizing<String> =
+        Zeroizing::new(body.chars().filter(|character| !character.is_whitespace()).collect());
+    base64::engine::general_purpose::STANDARD.decode(base64.as_bytes()).ok().map(Zeroizing::new)
 }

@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! The `proxyd` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    proxyd::cli::main()
+}

@@ -76,7 +76,7 @@ async fn log_in<P: Protocol>(
     session.update(|live| user.name().clone_into(&mut live.gateway_user));
     step(session, "target");
     let requested = client.requested_target().cloned();
-    let limit = ctx.limits.connect;
+    let limit = ctx.resolve_limit;
     let target = target::select(session, admitted, requested.as_ref(), limit).await?;
     step(session, "usermapping");
     let remote_user = client.remote_user().to_owned();

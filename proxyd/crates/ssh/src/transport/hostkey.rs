@@ -107,6 +107,12 @@ impl HostKey {
         Ok(Self::of(Pair::Rsa(pair)))
     }
 
+    /// An Ed25519 key from its private half of 32 bytes (RFC 8032 section 5.1.5).
+    pub fn from_ed25519_seed(seed: &[u8]) -> Result<Self, Error> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(Error::PrivateKey)?;
+        Ok(Self::of(Pair::Ed25519(pair)))
+    }
+
     /// The key as PKCS#8 in DER, to be stored.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         let der = match &self.pair {

@@ -1,0 +1,314 @@
+//! The composition root: configuration → handles → listeners → sessions → drain.
+
+use std::net::TcpListener as StdListener;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use proxyd_policy::admit::{Flow, PolicySet};
+use proxyd_trail::SigningKey;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control;
+use crate::ctx::Ctx;
+use crate::dial::Dialer;
+use crate::gateway::Gateways;
+use crate::hostkeys::HostKeys;
+use crate::net::accept::Accepted;
+use crate::net::socket::{AddressFamily, original_destination, transparent_listener};
+use crate::protocols::ssh::{Ssh, SshLimits};
+use crate::recording::Recordings;
+use crate::session::Session;
+use crate::session::registry::{Live, Registry, SessionLimits};
+use crate::session::serve::serve;
+use crate::steering::{self, Steering};
+use crate::store::Store;
+use crate::task::Group;
+
+/// Connections that the kernel completes before we accept them; above it answers with SYN
+/// cookies.
+const BACKLOG: i32 = 4_096;
+
+/// Interval of the sign of life that the packet program looks for.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Interval at which hooks and routes are brought back to what they should be.
+const RECONCILE: Duration = Duration::from_secs(5);
+
+/// How long sessions that were told to end may take to seal their trails.
+const SEAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the daemon until a signal ends it.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    let tasks = Group::new();
+    let gateway = Gateway::build(&config, clock, &tasks).await?;
+    let listeners = [
+        transparent_listener(
+            AddressFamily::V4,
+            config.steering.listen_port,
+            steering::SOCKET_MARK,
+            BACKLOG,
+        )?,
+        transparent_listener(
+            AddressFamily::V6,
+            config.steering.listen_port,
+            steering::SOCKET_MARK,
+            BACKLOG,
+        )?,
+    ];
+    let stop = CancellationToken::new();
+    control::start(&config.storage.control_socket, &gateway.registry, &tasks, stop.clone())
+        .context("the control socket cannot be opened")?;
+    let mut steered = start_steering(&config, &listeners).await?;
+    let services = Group::new();
+    let mut heartbeat = steered.heartbeat().context("steering cannot be kept alive")?;
+    let beating = stop.clone();
+    services.start("heartbeat", async move {
+        while !beating.is_cancelled() {
+            if let Err(error) = heartbeat.beat() {
+                error!(%error, "The packet program cannot be told that the daemon is alive");
+            }
+            pause(clock, HEARTBEAT, &beating).await;
+        }
+        if let Err(error) = heartbeat.stop() {
+            error!(%error, "The packet program cannot be told that the daemon stops");
+        }
+    });
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener).context("a listener cannot be used")?;
+        let (gateway, stop) = (Arc::clone(&gateway), stop.clone());
+        services.start("listener", async move { gateway.accept_all(listener, &stop).await });
+    }
+    info!(policies = config.policy.connection_policies.len(), "Ready");
+    wait_for_signal(clock, &mut steered).await?;
+    info!(sessions = gateway.registry.list().len(), "Stopping");
+    stop.cancel();
+    services.join().await;
+    gateway.drain(clock, config.limits.drain_timeout, tasks).await;
+    steered.stop().await.context("steering cannot be removed")?;
+    info!("Stopped");
+    Ok(())
+}
+
+/// What an accepted connection needs to become a session.
+struct Gateway {
+    ctx: Ctx,
+    ssh: Ssh,
+    policies: Arc<PolicySet>,
+    registry: Registry,
+    handshakes: Arc<Semaphore>,
+    sessions: Group,
+}
+
+impl Gateway {
+    async fn build(config: &Config, clock: Clock, tasks: &Group) -> anyhow::Result<Arc<Self>> {
+        let (limits, storage) = (&config.limits, &config.storage);
+        let store = Store::open(&storage.database).await?;
+        let abandoned = store.end_abandoned(clock.wall_ns()).await?;
+        if abandoned > 0 {
+            warn!(sessions = abandoned, "Sessions were cut off when the daemon last ended");
+        }
+        let signing_key = signing_key(&storage.signing_key_file)?;
+        info!(key = %signing_key.public(), "Trails are signed");
+        let recordings = Recordings::new(
+            clock,
+            storage.spool.clone(),
+            storage.trails.clone(),
+            signing_key,
+            tasks.clone(),
+        )?;
+        let recover = recordings.clone();
+        tokio::task::spawn_blocking(move || recover.recover()).await??;
+        let ssh = Ssh {
+            clock,
+            host_keys: HostKeys::new(store.clone(), clock),
+            limits: SshLimits {
+                handshake: limits.handshake_timeout,
+                authentication: limits.authentication_timeout,
+                question: limits.question_timeout,
+                idle: limits.idle_timeout,
+                attempts: limits.authentication_attempts,
+            },
+        };
+        let ctx = Ctx {
+            clock,
+            store,
+            gateways: Gateways::new(limits.authentication_attempts),
+            dialer: Dialer::new(limits.connect_timeout),
+            recordings,
+            resolve_limit: limits.connect_timeout,
+        };
+        let registry = Registry::new(SessionLimits {
+            sessions: limits.sessions,
+            sessions_per_client: limits.sessions_per_client,
+        });
+        Ok(Arc::new(Self {
+            ctx,
+            ssh,
+            policies: Arc::clone(&config.policy),
+            registry,
+            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            sessions: Group::new(),
+        }))
+    }
+
+    /// Accepts connections until the daemon stops.
+    async fn accept_all(self: Arc<Self>, listener: TcpListener, stop: &CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _peer)) => self.start(stream),
+                Err(error) => {
+                    // Out of descriptors, most likely: the connection waits in the backlog.
+                    error!(%error, "A connection cannot be accepted");
+                    pause(self.ctx.clock, ACCEPT_PAUSE, stop).await;
+                }
+            }
+        }
+    }
+
+    /// Starts the session of an accepted connection, or drops it where a limit is reached.
+    fn start(self: &Arc<Self>, stream: TcpStream) {
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            debug!("A connection was dropped: too many are waiting for authentication");
+            return;
+        };
+        let (Ok(client), Ok(original_destination)) =
+            (stream.peer_addr(), original_destination(&stream))
+        else {
+            return;
+        };
+        // Keystrokes must not wait for an acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "A connection was lost at once");
+            return;
+        }
+        let live = Live {
+            id: Uuid::now_v7(),
+            started_ns: self.ctx.clock.wall_ns(),
+            client,
+            original_destination,
+            policy: String::new(),
+            gateway_user: String::new(),
+            remote_user: String::new(),
+            target: String::new(),
+            step: "handshake".to_owned(),
+        };
+        let flow = Flow { client, original_destination };
+        let admitted = match self.policies.admit(&flow) {
+            Ok(admitted) => admitted,
+            // The packet program and this daemon judge alike; only a reload lies between them.
+            Err(reason) => {
+                warn!(%client, %original_destination, reason = reason.code(), "Refused");
+                return;
+            }
+        };
+        let entry = match self.registry.enter(live.clone()) {
+            Ok(entry) => entry,
+            Err(reason) => {
+                warn!(%client, %original_destination, reason = reason.code(), "Refused");
+                return;
+            }
+        };
+        let policies = Arc::clone(&self.policies);
+        let session = Session::new(self.ctx.clock, flow, policies, entry, &live);
+        let gateway = Arc::clone(self);
+        self.sessions.start("session", async move {
+            let accepted = Accepted { stream, handshake };
+            serve(&gateway.ctx, &gateway.ssh, session, admitted, accepted).await;
+        });
+    }
+
+    /// Lets running sessions end, then ends them, then waits until their trails are stored.
+    async fn drain(&self, clock: Clock, limit: Duration, tasks: Group) {
+        let sessions = self.sessions.clone();
+        tokio::select! {
+            () = sessions.join() => {}
+            () = clock.sleep_until(clock.now().saturating_add(limit)) => {
+                for live in self.registry.list() {
+                    // A session that has just ended is no longer there to be ended.
+                    let _found = self.registry.terminate(live.id);
+                }
+            }
+        }
+        let sealed = async {
+            self.sessions.clone().join().await;
+            tasks.join().await;
+        };
+        tokio::select! {
+            () = sealed => {}
+            () = clock.sleep_until(clock.now().saturating_add(SEAL_LIMIT)) => {
+                error!("Sessions did not end in time; their trails are closed at the next start");
+            }
+        }
+    }
+}
+
+/// After a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits `time`, or until `stop`.
+async fn pause(clock: Clock, time: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = clock.sleep_until(clock.now().saturating_add(time)) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn start_steering(config: &Config, listeners: &[StdListener; 2]) -> anyhow::Result<Steering> {
+    let (setup, rules) = steering::plan(&config.steering, &config.policy)?;
+    let mut steered = Steering::start(setup, &rules).await.context("steering cannot be started")?;
+    let [v4, v6] = listeners;
+    steered.register_listeners(Some(v4.as_fd()), Some(v6.as_fd()))?;
+    Ok(steered)
+}
+
+/// Keeps the data plane as it should be until a signal asks for the end.
+async fn wait_for_signal(clock: Clock, steered: &mut Steering) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = clock.sleep_until(clock.now().saturating_add(RECONCILE)) => {}
+        }
+        if let Err(error) = steered.reconcile().await {
+            error!(%error, "Steering is not as it should be");
+        }
+    }
+}
+
+/// The key that signs trails; made at the first start.
+fn signing_key(path: &Path) -> anyhow::Result<SigningKey> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let failed = || format!("the key that signs trails, {}", path.display());
+    match std::fs::read(path) {
+        Ok(pkcs8) => SigningKey::from_pkcs8(&pkcs8).with_context(failed),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = SigningKey::generate().with_context(failed)?;
+            let mut options = std::fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = options.open(path).with_context(failed)?;
+            file.write_all(&key.to_pkcs8()?).with_context(failed)?;
+            file.sync_all().with_context(failed)?;
+            info!(path = %path.display(), "Made the key that signs trails");
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(failed),
+    }
+}

@@ -1,0 +1,42 @@
+//! `proxyd run`: the daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::telemetry::{self, LogFormat};
+use crate::{app, config};
+
+/// Run the gateway until SIGTERM or SIGINT.
+///
+/// At the signal no new connections are taken, running sessions get `limits.drain_timeout_s` to
+/// end, and steering is removed. Needs root: it loads an eBPF program and connects from clients'
+/// addresses.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
+    config: PathBuf,
+    /// What is logged: a level (error, warn, info, debug, trace) or a list of target=level.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+    /// How log lines look.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    telemetry::start(args.log_format, &args.log)?;
+    let config = config::load(&args.config)?;
+    if config.warnings.warning_count() > 0 {
+        tracing::warn!("{}", config.warnings);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("proxyd")
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(app::run(config))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,63 @@
+//! `proxyd steering`: what the packet program does.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use crate::{config, steering};
+
+/// See what the packet program does, whether or not a gateway is running.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration file of the gateway; it names the pin directory and the policies.
+    #[arg(long, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show hooks, table, and the counters of every policy and reason.
+    Status,
+}
+
+pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let Command::Status = args.command;
+    let config = config::load(&args.config)?;
+    let pins = &config.steering.pin_directory;
+    let status = steering::stats::status(pins)
+        .with_context(|| format!("nothing is steered from {}", pins.display()))?;
+    let gateway = match status.silence {
+        Some(silence) if status.is_alive() => format!("alive, {} ms ago", silence.as_millis()),
+        Some(silence) => format!("silent for {} s", silence.as_secs()),
+        None => "stopped".to_owned(),
+    };
+    writeln!(out, "gateway     {gateway}")?;
+    writeln!(out, "generation  {}", status.generation)?;
+    writeln!(out, "entries     {}", status.entries)?;
+    for hook in &status.hooks {
+        writeln!(out, "hook        {} on interface {}", hook.program, hook.ifindex)?;
+    }
+    writeln!(out)?;
+    writeln!(out, "{:24} {:>12} {:>12} {:>12} {:>12}", "POLICY", "SYN", "REDIRECT", "DOWN", "ERROR")?;
+    for (slot, counts) in &status.policies {
+        let policies = &config.policy.connection_policies;
+        let name = usize::try_from(*slot).ok().and_then(|slot| policies.get(slot));
+        let name = name.map_or("(unknown)", |policy| policy.name.as_str());
+        writeln!(
+            out,
+            "{name:24} {:>12} {:>12} {:>12} {:>12}",
+            counts.syn, counts.redirect, counts.down, counts.error
+        )?;
+    }
+    writeln!(out)?;
+    writeln!(out, "{:24} {:>12}", "REASON", "PACKETS")?;
+    for (reason, count) in &status.reasons {
+        writeln!(out, "{:24} {count:>12}", reason.name())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,189 @@
+//! `proxyd trail`: prove, read, replay and export recordings.
+
+mod replay;
+mod screen;
+
+use std::fs::File;
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use proxyd_trail::{Identities, Reader, SigningKey, Stream, VerifyingKey};
+
+use crate::config;
+
+/// Prove, read, replay and export recordings.
+///
+/// A recording is proven with the gateway's public key alone (`trail public-key`); to read it
+/// takes the identities (age secret keys) of one whole group of its recipients.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether a trail is complete, cut, or altered and where; exit code 1 unless complete.
+    Verify {
+        /// The trail.
+        file: PathBuf,
+        #[command(flatten)]
+        key: Key,
+    },
+    /// Show what a trail says about its session, without reading what was recorded.
+    Info {
+        /// The trail.
+        file: PathBuf,
+        #[command(flatten)]
+        key: Key,
+    },
+    /// Play a session's terminal in this terminal.
+    ///
+    /// Sequences that would act on your terminal rather than draw on it are left out.
+    Replay {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        pace: replay::Pace,
+    },
+    /// Write a session in another format to standard output.
+    Export {
+        #[command(flatten)]
+        source: Source,
+        /// The format.
+        #[arg(long)]
+        format: Format,
+        /// The channel; without it, the first with a terminal.
+        #[arg(long)]
+        channel: Option<u32>,
+    },
+    /// Make an identity (kept by an auditor) and its recipient (for the audit policy).
+    Keygen,
+    /// Print the public key with which this gateway's trails are verified.
+    PublicKey {
+        /// The configuration file of the gateway.
+        #[arg(long, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
+        config: PathBuf,
+    },
+}
+
+/// Whose signature is expected.
+#[derive(Debug, clap::Args)]
+struct Key {
+    /// The gateway's public key (ed25519:…). Without it the trail is only checked against the key
+    /// that it names itself, which proves nothing about who made it.
+    #[arg(long, value_name = "KEY")]
+    key: Option<VerifyingKey>,
+}
+
+/// A trail to be read.
+#[derive(Debug, clap::Args)]
+struct Source {
+    /// The trail.
+    file: PathBuf,
+    /// A file with an identity (AGE-SECRET-KEY-1…); once for each member of a group.
+    #[arg(long, value_name = "FILE", required = true)]
+    identity: Vec<PathBuf>,
+    #[command(flatten)]
+    key: Key,
+}
+
+/// What a session can be written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// asciicast version 2, for asciinema and its players.
+    Asciicast,
+}
+
+pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::Verify { file, key } => return verify(file, key, out),
+        Command::Info { file, key } => info(file, key, out)?,
+        Command::Replay { source, pace } => replay::replay(&mut source.open()?, pace, out)?,
+        Command::Export { source, format: Format::Asciicast, channel } => {
+            proxyd_trail::export_asciicast(&mut source.open()?, *channel, out)
+                .with_context(|| source.file.display().to_string())?;
+        }
+        Command::Keygen => {
+            let (identity, recipient) = proxyd_trail::keygen();
+            writeln!(out, "# recipient: {recipient}")?;
+            writeln!(out, "{}", *identity)?;
+        }
+        Command::PublicKey { config } => {
+            let path = config::load(config)?.storage.signing_key_file;
+            let pkcs8 = std::fs::read(&path).with_context(|| {
+                format!("{} is made when the gateway first runs", path.display())
+            })?;
+            writeln!(out, "{}", SigningKey::from_pkcs8(&pkcs8)?.public())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(file: &Path) -> anyhow::Result<BufReader<File>> {
+    let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    Ok(BufReader::new(opened))
+}
+
+fn verify(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let report = proxyd_trail::verify(open(file)?, key.key.as_ref())
+        .with_context(|| file.display().to_string())?;
+    writeln!(out, "{}: {report}", file.display())?;
+    if key.key.is_none() {
+        writeln!(out, "signed by {}; give --key to prove who made it", report.header.signer)?;
+    }
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
+    let report = proxyd_trail::verify(open(file)?, key.key.as_ref())
+        .with_context(|| file.display().to_string())?;
+    let header = &report.header.header;
+    let session = uuid::Uuid::from_bytes(header.session_id);
+    writeln!(out, "session     {session}")?;
+    writeln!(out, "created     {}", wall_clock(header.created_ns))?;
+    writeln!(out, "protocol    {}", header.protocol)?;
+    writeln!(out, "policy      {}", header.connection_policy)?;
+    writeln!(out, "signer      {}", report.header.signer)?;
+    for (name, groups) in [
+        ("recipients", &report.header.recipients),
+        ("upstream", &report.header.upstream_recipients),
+    ] {
+        for group in groups {
+            let members: Vec<&str> = group.iter().map(|share| share.recipient.as_str()).collect();
+            writeln!(out, "{name:11} {}", members.join(" with "))?;
+        }
+    }
+    for stream in [Stream::Meta, Stream::Downstream, Stream::Upstream] {
+        let count = report.counts.of(stream);
+        let name = format!("{stream:?}").to_lowercase();
+        writeln!(out, "{name:11} {} chunks, {} bytes", count.chunks, count.bytes)?;
+    }
+    if let Some(end) = &report.end {
+        writeln!(out, "ended       {} ({})", wall_clock(end.wall_ns), end.reason)?;
+    }
+    writeln!(out, "state       {report}")?;
+    Ok(())
+}
+
+/// A wall clock time in UTC, as RFC 3339 writes it.
+fn wall_clock(ns: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(ns))
+        .map_or_else(|_out_of_range| format!("{ns} ns"), |time| time.to_string())
+}
+
+impl Source {
+    fn open(&self) -> anyhow::Result<Reader<BufReader<File>>> {
+        let mut identities = Identities::new();
+        for path in &self.identity {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            identities.add_file(&text).with_context(|| path.display().to_string())?;
+        }
+        Reader::open(open(&self.file)?, &identities, self.key.key.as_ref())
+            .with_context(|| self.file.display().to_string())
+    }
+}

@@ -1,0 +1,26 @@
+//! What all sessions share; made once, by [`crate::app`].
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::dial::Dialer;
+use crate::gateway::Gateways;
+use crate::recording::Recordings;
+use crate::store::Store;
+
+/// Shared handles; only the line sees them together.
+#[derive(Debug)]
+pub struct Ctx {
+    /// The clock.
+    pub clock: Clock,
+    /// The database.
+    pub store: Store,
+    /// Gateway authentication.
+    pub gateways: Gateways,
+    /// Connections to servers.
+    pub dialer: Dialer,
+    /// Trails.
+    pub recordings: Recordings,
+    /// How long a server's name may take to resolve.
+    pub resolve_limit: Duration,
+}
