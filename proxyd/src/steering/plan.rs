@@ -1,0 +1,78 @@
+//! From the configuration to what the data plane is told.
+
+use proxyd_policy::admit::PolicySet;
+use proxyd_policy::connection::{ConnectionPolicy, OnProxyDown};
+use steering_common::action::{Action, OnDown};
+use steering_common::rule::{CompileError, PortRange, Prefix, Rule};
+use thiserror::Error as ThisError;
+
+use super::{Mode, RULE_PRIORITY, Routing, SOCKET_MARK, SteeringSetup};
+use crate::config;
+
+/// Why a policy cannot be steered.
+#[derive(Debug, ThisError)]
+pub enum PlanError {
+    /// One of its fields has no form in the table.
+    #[error("connection policy {policy}: {error}")]
+    Policy {
+        /// The policy.
+        policy: String,
+        /// Why.
+        error: CompileError,
+    },
+    /// There are more policies than counters.
+    #[error("{count} connection policies are more than can be counted apart")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// The setup of the data plane, and one rule for each connection policy, in their order.
+pub fn plan(
+    steering: &config::Steering,
+    policies: &PolicySet,
+) -> Result<(SteeringSetup, Vec<Rule>), PlanError> {
+    let mode = match &steering.mode {
+        config::SteeringMode::Router { client_interfaces, server_interfaces } => Mode::Router {
+            client_interfaces: client_interfaces.clone(),
+            server_interfaces: server_interfaces.clone(),
+        },
+        config::SteeringMode::Bridge { bridge } => Mode::Bridge { bridge: bridge.clone() },
+    };
+    let routing = Routing {
+        route_mark: steering.mark,
+        table: steering.table,
+        rule_priority: RULE_PRIORITY,
+    };
+    let pin_directory = steering.pin_directory.clone();
+    let setup = SteeringSetup { mode, routing, socket_mark: SOCKET_MARK, pin_directory };
+    let policies = &policies.connection_policies;
+    let rules = policies.iter().enumerate().map(|(slot, policy)| {
+        let slot =
+            u16::try_from(slot).map_err(|_above| PlanError::TooMany { count: policies.len() })?;
+        rule(policy, slot).map_err(|error| PlanError::Policy { policy: policy.name.clone(), error })
+    });
+    Ok((setup, rules.collect::<Result<_, _>>()?))
+}
+
+fn rule(policy: &ConnectionPolicy, slot: u16) -> Result<Rule, CompileError> {
+    let prefixes = |nets: &[ipnet::IpNet]| -> Result<Vec<_>, _> {
+        nets.iter().map(|net| Prefix::new(net.addr(), net.prefix_len())).collect()
+    };
+    let ports = policy.ports.iter().map(|range| PortRange::new(range.first(), range.last()));
+    Ok(Rule {
+        sources: prefixes(&policy.from)?,
+        destinations: prefixes(&policy.to)?,
+        ports: ports.collect::<Result<_, _>>()?,
+        interfaces: Vec::new(),
+        vlans: Vec::new(),
+        action: Action::Redirect,
+        on_down: match policy.on_proxy_down {
+            OnProxyDown::Drop => OnDown::Drop,
+            OnProxyDown::Reset => OnDown::Reset,
+            OnProxyDown::Forward => OnDown::Forward,
+        },
+        policy: slot,
+    })
+}
