@@ -101,8 +101,8 @@ impl Recordings {
         let refused =
             |source| RecordingError::Recipients { policy: audit.name.clone(), source };
         let sealing = Sealing::new(
-            recipients(&audit.recipients),
-            recipients(&audit.upstream_recipients),
+            &audit.recipients,
+            &audit.upstream_recipients,
             self.signing_key.clone(),
         )
         .map_err(refused)?;
@@ -120,9 +120,4 @@ impl Recordings {
         }
         Ok(recorder)
     }
-}
-
-/// Groups of recipients as the trail takes them.
-fn recipients(groups: &[proxyd_policy::audit::RecipientGroup]) -> Vec<Vec<String>> {
-    groups.iter().map(|group| group.members().to_vec()).collect()
 }

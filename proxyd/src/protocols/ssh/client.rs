@@ -114,7 +114,7 @@ impl Client {
 
     /// The user name as it was typed, fit for a record.
     pub(super) fn user_as_typed(&self) -> String {
-        clean(self.acceptor.user().unwrap_or_default(), user_name::USER_NAME_BYTES_MAX)
+        clean(self.acceptor.user().unwrap_or_default(), user_name::NAME_BYTES_MAX)
     }
 
     /// Reads the fields of the user name; tells the user where it cannot be understood.

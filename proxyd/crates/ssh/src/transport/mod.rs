@@ -16,6 +16,7 @@ mod rekey;
 mod tests;
 mod version;
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::cursor::{NameList, Writer};
@@ -97,6 +98,13 @@ pub struct Leg {
     keys_since: Duration,
     traffic: Traffic,
     end: End,
+}
+
+impl fmt::Debug for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys and buffers stay out of logs.
+        f.debug_struct("Leg").field("negotiated", &self.negotiated()).finish_non_exhaustive()
+    }
 }
 
 impl Leg {
