@@ -4,6 +4,9 @@ pub mod doc;
 pub mod report;
 
 mod choice;
+mod convert;
+mod effective;
+mod entries;
 mod file;
 mod keys;
 mod resolve;

@@ -10,12 +10,11 @@ use proxyd_policy::channel::ChannelPolicy;
 use proxyd_policy::connection::{ConnectionPolicy, SourcePolicy};
 use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
 
-use super::choice::Interface;
-use super::file;
+use super::choice::{Interface, Mode};
+use super::file::{self, File};
 use super::report::Problems;
 use super::section::Field;
 use super::value::FilePath;
-use super::{Steering, SteeringMode};
 
 /// Names that a help text lists before it stops.
 const HELP_NAMES_MAX: usize = 10;
@@ -145,24 +144,16 @@ pub(super) fn check_channels(
 }
 
 /// Notes interfaces that the mode needs and lacks, or has and ignores.
-pub(super) fn check_interfaces(
-    section: &Field<file::Steering>,
-    steering: &Steering,
-    connections: &[Option<Arc<ConnectionPolicy>>],
-    problems: &mut Problems,
-) {
-    let Some(section) = section.get() else { return };
+pub(super) fn check_interfaces(file: &File, problems: &mut Problems) {
+    let Some(section) = file.steering.get() else { return };
     let (clients, servers) = (&section.client_interfaces, &section.server_interfaces);
-    match &steering.mode {
-        SteeringMode::Router { client_interfaces, server_interfaces } => {
-            if client_interfaces.is_empty() {
+    match section.mode.get() {
+        Some(Mode::Router) => {
+            if clients.get().is_some_and(Vec::is_empty) {
                 let message = "router mode needs the interfaces where packets from clients arrive";
                 problems.error(&clients.span, &clients.key, message);
             }
-            let keeps_client = |policy: &Option<Arc<ConnectionPolicy>>| {
-                policy.as_ref().is_some_and(|policy| policy.source == SourcePolicy::Client)
-            };
-            if server_interfaces.is_empty() && connections.iter().any(keeps_client) {
+            if servers.get().is_some_and(Vec::is_empty) && keeps_client(&file.connection_policy) {
                 let message = "a connection policy keeps the client's address, which needs the \
                                interfaces where packets from servers arrive";
                 problems.error(&servers.span, &servers.key, message);
@@ -172,11 +163,23 @@ pub(super) fn check_interfaces(
                 problems.warning(&section.bridge.span, &section.bridge.key, message);
             }
         }
-        SteeringMode::Bridge { .. } => {
+        Some(Mode::Bridge) => {
+            if matches!(section.bridge.get(), Some(None)) {
+                problems.missing(&section.bridge.span, &section.bridge.key);
+            }
             ignored_in_bridge_mode(clients, problems);
             ignored_in_bridge_mode(servers, problems);
         }
+        None => {}
     }
+}
+
+/// Says whether the server sees the client's own address under some connection policy.
+fn keeps_client(list: &Field<Vec<file::Connection>>) -> bool {
+    let keeps = |section: &file::Connection| {
+        section.source.get().is_some_and(|source| source.0 == SourcePolicy::Client)
+    };
+    list.get().is_some_and(|sections| sections.iter().any(keeps))
 }
 
 /// Notes interfaces that only router mode uses.

@@ -6,7 +6,7 @@ use proxyd_policy::connection::OnProxyDown;
 use proxyd_policy::settings::HostKeyCheck;
 use proxyd_policy::time::Weekday;
 
-use super::report::{Problem, Report, Severity};
+use super::report::{Problem, Report};
 use super::{Config, SteeringMode, check, load, local_time};
 
 /// A file that uses every kind of section, without problems.
@@ -326,11 +326,8 @@ fn one_error_each() {
         assert!(source.contains(from), "{case}: nothing to change");
         let report = refused(&source.replacen(from, to, 1));
         let lines = lines(&report);
-        let found = lines.iter().any(|line| line.ends_with(expected));
+        let found = report.error_count() > 0 && lines.iter().any(|line| line.ends_with(expected));
         assert!(found, "{case}:\n{report}");
-        for problem in report.problems() {
-            assert_eq!(problem.severity, Severity::Error, "{case}:\n{report}");
-        }
     }
 }
 
