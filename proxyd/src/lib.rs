@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The daemon.
+
+pub mod net;
+pub mod steering;

@@ -1,0 +1,3 @@
+//! Sockets and what is done with them.
+
+pub mod socket;
