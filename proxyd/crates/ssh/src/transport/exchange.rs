@@ -278,8 +278,8 @@ impl Leg {
         let session_id = self.session_id.get_or_insert(*hash);
         let derivation = Derivation { secret, hash, session_id };
         let (to_server, to_client) = (terms.choice.to_server, terms.choice.to_client);
-        let server_keys = derivation.material(to_server, Direction::ToServer)?;
-        let client_keys = derivation.material(to_client, Direction::ToClient)?;
+        let server_keys = derivation.material(to_server, Direction::ToServer);
+        let client_keys = derivation.material(to_client, Direction::ToClient);
         let (seal, open) = match self.role.side() {
             Side::Server => {
                 (SealKey::new(to_client, &client_keys)?, OpenKey::new(to_server, &server_keys)?)
