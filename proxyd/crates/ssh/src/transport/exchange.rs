@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cursor::{Reader, Writer};
 use crate::error::Error;
+use crate::limits::EXCHANGES_BEFORE_AUTH_MAX;
 use crate::transport::hostkey::verify_signature;
 use crate::transport::kex::{Ephemeral, SharedSecret};
 use crate::transport::kexinit::{Choice, KexInit, Negotiated, Round, Side, compose, extensions};
@@ -169,6 +170,7 @@ impl Leg {
     }
 
     fn on_kexinit(&mut self, ours: Vec<u8>, theirs: Vec<u8>) -> Result<Step, Error> {
+        self.count_exchange()?;
         let side = self.role.side();
         let init = KexInit::parse(&theirs)?;
         let first = self.session_id.is_none();
@@ -195,6 +197,16 @@ impl Leg {
             }
         };
         Ok(Step::Again)
+    }
+
+    const fn count_exchange(&mut self) -> Result<(), Error> {
+        if !self.authenticated {
+            self.exchanges_before_auth += 1;
+            if self.exchanges_before_auth > EXCHANGES_BEFORE_AUTH_MAX {
+                return Err(Error::TooManyExchanges { limit: EXCHANGES_BEFORE_AUTH_MAX });
+            }
+        }
+        Ok(())
     }
 
     /// Server role: makes the secret, signs, and puts our keys into use.

@@ -130,6 +130,18 @@ fn ignored_messages_before_authentication_have_a_bound() {
     joined.run(usize::MAX);
 }
 
+#[test]
+fn exchanges_before_authentication_have_a_bound() {
+    let mut joined = Joined::established(client_config(), server_config());
+    joined.client.start_exchange(NOW).unwrap();
+    joined.run(usize::MAX);
+    assert!(joined.at_server.ends_with(&[Seen::Rekeyed]));
+    joined.client.start_exchange(NOW).unwrap();
+    carry(&mut joined.client, &mut joined.server, usize::MAX);
+    let failure = events(&mut joined.server, NOW).unwrap_err();
+    assert!(matches!(failure, Error::TooManyExchanges { limit: 2 }), "{failure}");
+}
+
 /// Terrapin (CVE-2023-48795): a message put in before the keys hides the removal of one after them.
 #[test]
 fn a_prefix_cannot_be_cut() {
@@ -298,6 +310,7 @@ fn peers_without_strict_exchange_are_served_and_named_as_such() {
     joined.run(usize::MAX);
     assert!(!joined.client.negotiated().unwrap().strict);
     assert!(!joined.server.negotiated().unwrap().strict);
+    joined.server.send(&[&[USERAUTH_SUCCESS]]).unwrap();
     let sequence = joined.server.opener.last_sequence();
     assert!(sequence >= 4, "sequence numbers went on to {sequence}");
     for _ in 0..2 {
