@@ -25,7 +25,7 @@ const DAY_S: u32 = 86_400;
 
 /// The fwmark of steered packets: one bit that neither Cilium (0xf00), kube-proxy (0xc000),
 /// Tailscale (0xff0000) nor dae (0x8000000) use by default.
-const MARK: u32 = 0x2000_0000;
+const MARK: u32 = 0x1000_0000;
 
 /// The routing table of steered packets; not one of those that other software is known to use.
 const TABLE: u32 = 7022;

@@ -10,6 +10,7 @@ mod maps;
 mod route;
 mod stats;
 mod sync;
+pub mod plan;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -6,6 +6,7 @@ pub mod sessions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -76,7 +77,8 @@ impl Store {
             // A verdict that was written must outlive a power cut.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(BUSY_LIMIT);
+            .busy_timeout(BUSY_LIMIT)
+            .disable_statement_logging();
         let writer = pool(path, options.clone(), 1).await?;
         MIGRATIONS
             .run(&writer)
