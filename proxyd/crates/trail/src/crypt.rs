@@ -39,7 +39,7 @@ impl ContentKey {
 
     /// The key of all shares of a group.
     pub(crate) fn join(shares: &[Share]) -> Self {
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
         for share in shares {
             xor_into(&mut key, share);
         }
@@ -112,7 +112,7 @@ fn nonce(sequence: u64) -> Nonce {
 
 /// Random bytes for a key or a share.
 fn random_share() -> Result<Share, TrailError> {
-    let mut share = Zeroizing::new([0; KEY_BYTES]);
+    let mut share = Zeroizing::new([0_u8; KEY_BYTES]);
     match aws_lc_rs::rand::fill(share.as_mut_slice()) {
         Ok(()) => Ok(share),
         Err(source) => Err(TrailError::Random { source }),

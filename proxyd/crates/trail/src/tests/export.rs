@@ -41,7 +41,8 @@ fn trail(site: &Site, upstream_recipient: String) -> Vec<u8> {
 }
 
 const LINES: [&str; 8] = [
-    r#"{"version": 2, "width": 100, "height": 30, "timestamp": 1700000001, "env": {"TERM": "xterm\""}}"#,
+    "{\"version\": 2, \"width\": 100, \"height\": 30, \"timestamp\": 1700000001, \
+     \"env\": {\"TERM\": \"xterm\\\"\"}}",
     r#"[0.001500, "o", "caf"]"#,
     r#"[0.002000, "o", "\u001b[1m\"\\"]"#,
     "[1.000000, \"o\", \"é\\r\\n\u{fffd}!\"]",

@@ -107,10 +107,11 @@ fn write_stubbornly(sink: &mut Faulty, site: &Site) -> Result<(), TrailError> {
     let mut writer = Writer::create(sink, &header(), &site.sealing())?;
     for (index, (stream, taken)) in chunks().into_iter().enumerate() {
         while let Err(error) = writer.chunk(stream, &taken.records, taken.first_t_ns) {
-            match error {
-                TrailError::Write { .. } => break,
-                TrailError::Stalled { .. } => {}
-                other => return Err(other),
+            if matches!(error, TrailError::Write { .. }) {
+                break;
+            }
+            if !matches!(error, TrailError::Stalled { .. }) {
+                return Err(error);
             }
         }
         if index == 1 {

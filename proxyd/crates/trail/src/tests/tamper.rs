@@ -148,20 +148,19 @@ fn signed_end_that_differs_is_named() {
 fn other_signer_is_refused() {
     let site = Site::new();
     let other = Site::new().signing_key.public();
-    let found = verify(site.sample().as_slice(), Some(&other));
-    let own = site.signing_key.public();
-    assert!(
-        matches!(found, Err(TrailError::Signer { expected, found }) if expected == other && found == own)
-    );
+    let verified = verify(site.sample().as_slice(), Some(&other));
+    let Err(TrailError::Signer { expected, found }) = verified else {
+        panic!("{verified:?}");
+    };
+    assert_eq!((expected, found), (other, site.signing_key.public()));
 }
 
 /// Fails unless the trail is altered like this.
 fn assert_altered(name: &str, file: &[u8], at: u64, expected: &Damage) {
-    let verdict = verify(file, None).unwrap().verdict;
-    assert!(
-        matches!(&verdict, Verdict::Altered { sequence, damage, .. } if *sequence == at && damage == expected),
-        "{name}: {verdict:?}"
-    );
+    let Verdict::Altered { sequence, damage, .. } = verify(file, None).unwrap().verdict else {
+        panic!("{name}: not found");
+    };
+    assert_eq!((sequence, &damage), (at, expected), "{name}");
 }
 
 /// The bytes of the header and of each frame.
