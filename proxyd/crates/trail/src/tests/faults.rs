@@ -1,25 +1,30 @@
 //! A sink that fails at its first, second, … call.
+use std::cell::Cell;
 use std::io::{self, Cursor, Write};
+use std::rc::Rc;
 
 use super::{CREATED_NS, Site, chunks, header, read_all, write_sample};
 use crate::{Recovery, Sink, TrailError, Verdict, Writer, recover, verify};
 
+/// A count so high that no failure is due while it goes on from here.
+const BEFORE_COUNTING: usize = usize::MAX / 2;
+
 /// Takes at most 100 bytes a call and fails at one call or from one call on.
 struct Faulty {
     file: Vec<u8>,
-    calls: usize,
+    calls: Rc<Cell<usize>>,
     fails_from: usize,
     fails_to: usize,
 }
 
 impl Faulty {
     fn new(fails_from: usize, fails_to: usize) -> Self {
-        Self { file: Vec::new(), calls: 0, fails_from, fails_to }
+        Self { file: Vec::new(), calls: Rc::default(), fails_from, fails_to }
     }
 
     fn call(&mut self) -> io::Result<()> {
-        self.calls += 1;
-        if (self.fails_from..=self.fails_to).contains(&self.calls) {
+        self.calls.set(self.calls.get() + 1);
+        if (self.fails_from..=self.fails_to).contains(&self.calls.get()) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -81,13 +86,14 @@ fn lasting_failure_at_every_call_leaves_a_trail_that_verifies() {
 fn passing_failure_at_every_call_loses_nothing() {
     let site = Site::new();
     let expected = read_all(&site.sample(), &site.identities()).unwrap();
-    let mut calls_in_create = Faulty::new(usize::MAX, usize::MAX);
-    Writer::create(&mut calls_in_create, &header(), &site.sealing()).unwrap();
-    for fails_at in calls_in_create.calls + 1.. {
+    for fails_at in 1.. {
         // Two failures in a row: the second meets the bytes the first left behind.
         let mut sink = Faulty::new(fails_at, fails_at + 1);
-        let ended = write_stubbornly(&mut sink, &site);
-        let failed = sink.calls >= fails_at;
+        // A header has no fixed length, so calls count from behind it.
+        let calls = Rc::clone(&sink.calls);
+        calls.set(BEFORE_COUNTING);
+        let ended = write_stubbornly(&mut sink, &site, || calls.set(0));
+        let failed = calls.get() >= fails_at;
         let mut spool = Cursor::new(sink.file);
         if ended.is_err() {
             let done = recover(&mut spool, &site.signing_key, "disk full", CREATED_NS).unwrap();
@@ -103,8 +109,15 @@ fn passing_failure_at_every_call_loses_nothing() {
 }
 
 /// Writes the sample trail and goes on after each error as the documentation of the writer says.
-fn write_stubbornly(sink: &mut Faulty, site: &Site) -> Result<(), TrailError> {
+///
+/// `created` is called once the header is written.
+fn write_stubbornly(
+    sink: &mut Faulty,
+    site: &Site,
+    created: impl FnOnce(),
+) -> Result<(), TrailError> {
     let mut writer = Writer::create(sink, &header(), &site.sealing())?;
+    created();
     for (index, (stream, taken)) in chunks().into_iter().enumerate() {
         while let Err(error) = writer.chunk(stream, &taken.records, taken.first_t_ns) {
             if matches!(error, TrailError::Write { .. }) {
