@@ -15,7 +15,7 @@ use crate::config::{self, LoadError};
 Examples:
   proxyd check /etc/proxyd/proxyd.toml
   proxyd check --effective proxyd.toml    # with every default written out")]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// Print the whole configuration with its defaults, without secrets
     #[arg(long)]
     pub effective: bool,
@@ -28,7 +28,7 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// Fails when either cannot be written to.
-pub fn run(
+pub(super) fn run(
     args: &CheckArgs,
     out: &mut impl io::Write,
     problems: &mut impl io::Write,

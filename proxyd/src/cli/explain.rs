@@ -23,7 +23,7 @@ use crate::config;
 Examples:
   proxyd explain --config proxyd.toml --from 10.1.0.5 --to 10.2.0.9:22
   proxyd explain --config proxyd.toml --from fd00:1::5 --to '[fd00:2::9]:2222'")]
-pub struct ExplainArgs {
+pub(super) struct ExplainArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
     pub config: PathBuf,
@@ -47,7 +47,7 @@ const CLIENT_PORT: u16 = 0;
 ///
 /// # Errors
 /// Fails when either cannot be written to.
-pub fn run(
+pub(super) fn run(
     args: &ExplainArgs,
     out: &mut impl io::Write,
     problems: &mut impl io::Write,

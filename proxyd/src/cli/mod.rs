@@ -1,10 +1,10 @@
 //! The command line: one file per subcommand; all output goes through the writer handed in.
 
-mod run;
 mod check;
-mod explain;
-mod steering;
 mod ctl;
+mod explain;
+mod run;
+mod steering;
 mod trail;
 
 use std::io::{self, Write as _};

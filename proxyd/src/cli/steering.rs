@@ -43,7 +43,11 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         writeln!(out, "hook        {} on interface {}", hook.program, hook.ifindex)?;
     }
     writeln!(out)?;
-    writeln!(out, "{:24} {:>12} {:>12} {:>12} {:>12}", "POLICY", "REDIRECTED", "FORWARDED", "DROPPED", "DOWN")?;
+    writeln!(
+        out,
+        "{:24} {:>12} {:>12} {:>12} {:>12}",
+        "POLICY", "REDIRECTED", "FORWARDED", "DROPPED", "DOWN"
+    )?;
     for (slot, counts) in &status.policies {
         let policies = &config.policy.connection_policies;
         let name = usize::try_from(*slot).ok().and_then(|slot| policies.get(slot));

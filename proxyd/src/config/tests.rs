@@ -205,6 +205,7 @@ rule = [{ type = \"session-shell\", record = false }]
 
 /// A change to the good file, and the error that it makes.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn one_error_each() {
     let cases = [
         (

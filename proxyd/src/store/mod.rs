@@ -19,7 +19,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 /// How long a statement waits for another one's lock.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// Connections for reading; SQLite has one writer however many there are.
+/// Connections for reading; `SQLite` has one writer however many there are.
 const READERS_MAX: u32 = 4;
 
 /// Why the database cannot be used.

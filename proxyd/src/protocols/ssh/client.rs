@@ -209,12 +209,16 @@ impl Client {
     async fn incoming(&mut self, deadline: Duration) -> Result<Incoming, Stop> {
         loop {
             let message = self.link.message(deadline).await.map_err(stop)?;
-            match self.acceptor.receive(&message).map_err(|error| judge(error))? {
+            match self.acceptor.receive(&message).map_err(judge)? {
                 Incoming::Reply(reply) => self.send(&reply).await?,
                 Incoming::Attempt(attempt) => {
                     self.waiting = match attempt {
                         Attempt::Interactive => Waiting::Questions,
-                        _ => Waiting::Verdict,
+                        Attempt::Nothing
+                        | Attempt::Password(_)
+                        | Attempt::KeyOffer(_)
+                        | Attempt::Key(_)
+                        | Attempt::Unusable => Waiting::Verdict,
                     };
                     return Ok(Incoming::Attempt(attempt));
                 }
@@ -301,7 +305,7 @@ impl Present for Client {
     async fn reject(&mut self) -> Result<(), Stop> {
         self.given = None;
         self.waiting = Waiting::No;
-        let message = self.acceptor.reject(&self.methods).map_err(|error| judge(error))?;
+        let message = self.acceptor.reject(&self.methods).map_err(judge)?;
         self.send(&message).await
     }
 }

@@ -4,12 +4,12 @@ use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_ssh::message::text::clean;
 use proxyd_ssh::transport::{
-    Algorithms, Cipher, KeyAlgorithm, KexMethod, Leg, RekeyLimits, ServerConfig, Version,
+    Algorithms, Cipher, KexMethod, KeyAlgorithm, Leg, RekeyLimits, ServerConfig, Version,
 };
 
+use super::Ssh;
 use super::client::Client;
 use super::link::{Arrived, Link, LinkError};
-use super::Ssh;
 use crate::net::accept::Accepted;
 use crate::session::Session;
 use crate::session::event::Event;
