@@ -332,7 +332,7 @@ impl Value for Zone {
 #[derive(Clone, Debug)]
 pub(crate) struct DatabaseUrl(pub(crate) PathBuf);
 
-/// The start of a URL of an SQLite file.
+/// The start of a URL of an `SQLite` file.
 const SQLITE: &str = "sqlite://";
 
 impl Value for DatabaseUrl {

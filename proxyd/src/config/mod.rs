@@ -109,7 +109,7 @@ pub struct Limits {
 /// Where state and evidence go; every path is absolute if the path of the file was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// The file of the SQLite database.
+    /// The file of the `SQLite` database.
     pub database: PathBuf,
     /// The directory of finished trails.
     pub trails: PathBuf,

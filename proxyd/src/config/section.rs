@@ -55,7 +55,7 @@ pub(crate) struct KeyDoc {
 /// The documentation of one section.
 #[derive(Debug)]
 pub(crate) struct SectionDoc {
-    /// The key that leads to it, "channel_policy.rule".
+    /// The key that leads to it, `channel_policy.rule`.
     pub(crate) key: String,
     /// Whether there may be many, so that its header has double brackets.
     pub(crate) repeated: bool,

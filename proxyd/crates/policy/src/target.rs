@@ -224,7 +224,7 @@ impl FromStr for AllowedTarget {
 impl fmt::Display for AllowedTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, self.ports) {
-            (host, None) => host.fmt(f),
+            (host, None) => fmt::Display::fmt(host, f),
             (HostPattern::Prefix(prefix), Some(ports)) if prefix.addr().is_ipv6() => {
                 write!(f, "[{prefix}]:{ports}")
             }
