@@ -77,8 +77,8 @@ impl TargetPolicy {
     ///
     /// # Errors
     /// [`DenyReason::NoTarget`] when the user had to name a server,
-    /// [`DenyReason::TargetNotAllowed`] when the policy does not allow the named one (or lets nobody
-    /// name one), and [`DenyReason::TargetAddressRefused`] for addresses no session may be sent to.
+    /// [`DenyReason::TargetNotAllowed`] when the policy does not allow the named one or lets nobody
+    /// name one, and [`DenyReason::TargetAddressRefused`] when no session may be sent there.
     pub fn choose(
         &self,
         original: SocketAddr,
