@@ -20,7 +20,6 @@ pub mod hostkeys;
 pub mod net;
 pub mod protocols;
 pub mod recording;
-pub mod secret;
 pub mod session;
 pub mod steering;
 pub mod store;

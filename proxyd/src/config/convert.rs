@@ -29,6 +29,7 @@ use super::{Limits, Steering, SteeringMode, Storage};
 /// What a connection policy without settings policy uses: every default of that section.
 const DEFAULT_SETTINGS: &str = "name = \"default\"\nprotocol = \"ssh\"\n";
 
+/// How the server of sessions of `protocol` is chosen.
 pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy> {
     Some(match target {
         Target::Original => TargetPolicy::Original,
@@ -44,12 +45,14 @@ pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy
     })
 }
 
+/// The settings of a connection policy that names no settings policy.
 pub(super) fn default_settings() -> Option<SshSettings> {
     let document = DeValue::Table(DeTable::parse(DEFAULT_SETTINGS).ok()?.into_inner());
     let node = Node { value: &document, span: None, key: String::new() };
     settings(&file::Settings::read(&node, &mut Problems::default())?)
 }
 
+/// One settings policy.
 pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
     let (client, server) = (section.client_side.get()?, section.server_side.get()?);
     Some(SshSettings {
@@ -81,6 +84,7 @@ fn algorithms(
     })
 }
 
+/// One authentication policy.
 pub(super) fn authentication(section: &file::Authentication) -> Option<AuthenticationPolicy> {
     let gateway = match section.gateway.get()? {
         Gateway::None => GatewayAuthentication::None,
@@ -103,6 +107,7 @@ fn gateway_method(section: &file::GatewayMethod) -> Option<GatewayMethod> {
     })
 }
 
+/// One local user; notes a user nobody can log in as.
 pub(super) fn user(section: &file::User, problems: &mut Problems) -> Option<User> {
     let hash = section.password_hash.get()?;
     let keys = section.public_keys.get()?;
@@ -119,6 +124,7 @@ pub(super) fn user(section: &file::User, problems: &mut Problems) -> Option<User
     })
 }
 
+/// One usermapping policy; notes one that refuses everybody.
 pub(super) fn usermapping(
     section: &file::Usermapping,
     problems: &mut Problems,
@@ -142,6 +148,7 @@ fn usermapping_rule(section: &file::UsermappingRule) -> Option<UsermappingRule> 
     })
 }
 
+/// One channel policy; its rules refer to `times`.
 pub(super) fn channels(
     section: &file::Channels,
     times: &Entries<TimePolicy>,
@@ -170,6 +177,7 @@ pub(super) fn channels(
     Some(ChannelPolicy { name: section.name.get()?.0.clone(), rules })
 }
 
+/// One time policy; notes one that is never open.
 pub(super) fn time(section: &file::Time, problems: &mut Problems) -> Option<TimePolicy> {
     let week = Week {
         monday: section.monday.get()?.clone(),
@@ -188,6 +196,7 @@ pub(super) fn time(section: &file::Time, problems: &mut Problems) -> Option<Time
     Some(TimePolicy { name: name.0.clone(), zone: zone.0.clone(), week })
 }
 
+/// One audit policy.
 pub(super) fn audit(section: &file::Audit) -> Option<AuditPolicy> {
     Some(AuditPolicy {
         name: section.name.get()?.0.clone(),
@@ -201,6 +210,7 @@ fn groups(groups: &[NonEmpty<Recipient>]) -> Vec<RecipientGroup> {
     groups.iter().map(|group| group.0.iter().map(|member| member.0.clone()).collect()).collect()
 }
 
+/// One credential store; notes key files that are missing or open to others.
 pub(super) fn store(
     directory: &Path,
     section: &file::Credentials,
@@ -224,6 +234,7 @@ pub(super) fn store(
     Some(CredentialStore { name: section.name.get()?.0.clone(), entries })
 }
 
+/// How connections are picked up.
 pub(super) fn steering(directory: &Path, section: &file::Steering) -> Option<Steering> {
     let interfaces = |field: &Field<Vec<Interface>>| -> Option<Vec<String>> {
         Some(field.get()?.iter().map(|interface| interface.0.clone()).collect())
@@ -245,6 +256,7 @@ pub(super) fn steering(directory: &Path, section: &file::Steering) -> Option<Ste
     })
 }
 
+/// Bounds on what this gateway takes on.
 pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
     Some(Limits {
         sessions: count(&section.sessions)?,
@@ -260,6 +272,7 @@ pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
     })
 }
 
+/// Where state and evidence go.
 pub(super) fn storage(directory: &Path, section: &file::Storage) -> Option<Storage> {
     Some(Storage {
         database: directory.join(&section.database.get()?.0),

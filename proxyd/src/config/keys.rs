@@ -83,7 +83,7 @@ fn check_argon2id(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A public key as a line of an OpenSSH "`authorized_keys`" file without options.
+/// A public key as a line of an OpenSSH `authorized_keys` file without options.
 #[derive(Clone, Debug)]
 pub(crate) struct PublicKeyLine {
     /// The checked key.

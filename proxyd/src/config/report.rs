@@ -25,7 +25,7 @@ pub enum Severity {
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
-    /// The key, "`connection_policy`[0].from[1]"; empty for the syntax of the file.
+    /// The key, `connection_policy[0].from[1]`; empty for the syntax of the file.
     pub key: String,
     /// What is wrong.
     pub message: String,

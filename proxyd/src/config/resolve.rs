@@ -24,10 +24,15 @@ use super::{Limits, Steering, Storage, convert, semantic};
 /// Everything a file says.
 #[derive(Debug)]
 pub(super) struct Resolved {
+    /// How connections are picked up.
     pub(super) steering: Steering,
+    /// Bounds on what this gateway takes on.
     pub(super) limits: Limits,
+    /// Where state and evidence go.
     pub(super) storage: Storage,
+    /// The policies.
     pub(super) policy: PolicySet,
+    /// The file as TOML with its defaults, without secrets.
     pub(super) effective: String,
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct KeyDoc {
 /// The documentation of one section.
 #[derive(Debug)]
 pub(crate) struct SectionDoc {
-    /// The key that leads to it, "`channel_policy.rule`".
+    /// The key that leads to it, `channel_policy.rule`.
     pub(crate) key: String,
     /// Whether there may be many, so that its header has double brackets.
     pub(crate) repeated: bool,
@@ -178,10 +178,7 @@ fn edits(from: &str, to: &str) -> usize {
         let mut left = index + 1;
         let mut next = vec![left];
         for (to_char, above) in to.iter().zip(row.windows(2)) {
-            let (diagonal, above) = match above {
-                [diagonal, above] => (*diagonal, *above),
-                _ => continue,
-            };
+            let &[diagonal, above] = above else { continue };
             let replaced = diagonal + usize::from(from_char != *to_char);
             left = replaced.min(above + 1).min(left + 1);
             next.push(left);

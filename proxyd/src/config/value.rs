@@ -16,7 +16,7 @@ pub(crate) struct Node<'a> {
     pub(crate) value: &'a DeValue<'a>,
     /// Where it stands.
     pub(crate) span: Span,
-    /// The key that leads to it, "`connection_policy`[0].from[1]".
+    /// The key that leads to it, `connection_policy[0].from[1]`.
     pub(crate) key: String,
 }
 
