@@ -24,19 +24,7 @@ pub struct Arrival {
     pub tag: Option<u16>,
 }
 
-/// What a frame turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packet {
-    /// A TCP segment whose header is all there.
-    Tcp(Segment),
-    /// Could hide the start of a TCP connection: dropped for `Reason` when its addresses match a
-    /// rule, passed otherwise. Ports in the flow are 0.
-    Unsure(Flow, Reason),
-    /// Nothing that is steered: passed for `Reason`.
-    Other(Reason),
-}
-
-/// A TCP segment.
+/// A TCP segment; offsets and counts are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// Addresses and ports.
@@ -56,6 +44,25 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        flow: Flow {
+            source: [0; 4],
+            destination: [0; 4],
+            ifindex: 0,
+            source_port: 0,
+            destination_port: 0,
+            vlan: 0,
+            family: Family::V4,
+        },
+        ip_offset: 0,
+        tcp_offset: 0,
+        payload_bytes: 0,
+        header_bytes: 0,
+        flags: 0,
+        fragment: false,
+    };
+
     /// Whether the segment opens a connection: SYN without ACK, whatever else is set.
     #[inline(always)]
     #[must_use]
@@ -93,6 +100,8 @@ const TYPE_SERVICE_TAG: u16 = 0x88a8;
 /// The identifier in tag control information; priority and DEI stand above it.
 const VLAN_MASK: u16 = 0x0fff;
 
+/// Shortest extension header, and length of the fragment header.
+const EXTENSION_BYTES: u32 = 8;
 const IPV4_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
 const TCP_BYTES: u32 = 20;
@@ -111,85 +120,74 @@ const NEXT_MOBILITY: u8 = 135;
 const NEXT_HOST_IDENTITY: u8 = 139;
 const NEXT_SHIM6: u8 = 140;
 
-/// Reads the headers of a frame.
+/// Reads the headers of a frame into `segment`.
+///
+/// The result is one number in every case and `segment` a place of its own, because the kernel's
+/// verifier refuses values of which a branch set only a part.
+///
+/// # Errors
+/// With the reason why the frame is no whole TCP segment. When [`Reason::is_unsure`] says so, the
+/// addresses in `segment` are set, and the frame might hide the start of a connection.
 #[inline(always)]
-pub fn parse<B: Bytes>(frame: &B, arrival: &Arrival) -> Packet {
-    let Some((ether_type, vlan, offset)) = link(frame, arrival.tag) else {
-        return Packet::Other(Reason::Malformed);
-    };
+pub fn parse<B: Bytes>(frame: &B, arrival: &Arrival, segment: &mut Segment) -> Result<(), Reason> {
+    segment.flow.ifindex = arrival.ifindex;
+    let ether_type = link(frame, arrival.tag, segment)?;
     match ether_type {
-        TYPE_IPV4 => ipv4(frame, offset, arrival.ifindex, vlan),
-        TYPE_IPV6 => ipv6(frame, offset, arrival.ifindex, vlan),
-        _ => Packet::Other(Reason::NotIp),
+        TYPE_IPV4 => ipv4(frame, segment),
+        TYPE_IPV6 => ipv6(frame, segment),
+        _ => Err(Reason::NotIp),
     }
 }
 
-/// Type, outermost VLAN identifier and offset of what follows the link header.
+/// Reads the link header: sets the outermost VLAN and the offset of what follows, gives its type.
 #[inline(always)]
-fn link<B: Bytes>(frame: &B, tag: Option<u16>) -> Option<(u16, u16, u32)> {
-    let mut ether_type = u16::from_be_bytes(frame.read(TYPE_OFFSET)?);
-    let mut offset = ETHERNET_BYTES;
-    let mut vlan = tag.map(|tag| tag & VLAN_MASK);
+fn link<B: Bytes>(frame: &B, tag: Option<u16>, segment: &mut Segment) -> Result<u16, Reason> {
+    let mut ether_type = u16::from_be_bytes(frame.read(TYPE_OFFSET).ok_or(Reason::Malformed)?);
+    segment.ip_offset = ETHERNET_BYTES;
+    let mut tagged = tag.is_some();
+    segment.flow.vlan = tag.unwrap_or(0) & VLAN_MASK;
     for _ in 0..INLINE_TAGS_MAX {
         if ether_type != TYPE_TAG && ether_type != TYPE_SERVICE_TAG {
             break;
         }
-        let [t0, t1, e0, e1] = frame.read(offset)?;
-        vlan = vlan.or(Some(u16::from_be_bytes([t0, t1]) & VLAN_MASK));
+        let bytes = frame.read::<4>(segment.ip_offset).ok_or(Reason::Malformed)?;
+        let [t0, t1, e0, e1] = bytes;
+        if !tagged {
+            segment.flow.vlan = u16::from_be_bytes([t0, t1]) & VLAN_MASK;
+            tagged = true;
+        }
         ether_type = u16::from_be_bytes([e0, e1]);
-        offset += TAG_BYTES;
+        segment.ip_offset += TAG_BYTES;
     }
-    Some((ether_type, vlan.unwrap_or(0), offset))
-}
-
-/// The part of an IP packet that a TCP header may start in.
-struct Body {
-    ip_offset: u32,
-    /// Offset of the TCP header in the frame.
-    offset: u32,
-    /// Bytes from `offset` to the end of the packet.
-    bytes: u32,
-    /// First fragment of a larger packet.
-    fragment: bool,
+    Ok(ether_type)
 }
 
 #[inline(always)]
-fn ipv4<B: Bytes>(frame: &B, offset: u32, ifindex: u32, vlan: u16) -> Packet {
-    let Some(header) = frame.read::<20>(offset) else {
-        return Packet::Other(Reason::Malformed);
-    };
+fn ipv4<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
+    let offset = segment.ip_offset;
+    let header = frame.read::<20>(offset).ok_or(Reason::Malformed)?;
     let [version_length, _, l0, l1, _, _, f0, f1, _, protocol, _, _, rest @ ..] = header;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = rest;
     if protocol != PROTOCOL_TCP {
-        return Packet::Other(Reason::NotTcp);
+        return Err(Reason::NotTcp);
     }
-    let flow = Flow {
-        source: words_v4([s0, s1, s2, s3]),
-        destination: words_v4([d0, d1, d2, d3]),
-        ifindex,
-        source_port: 0,
-        destination_port: 0,
-        vlan,
-        family: Family::V4,
-    };
+    segment.flow.family = Family::V4;
+    segment.flow.source = words_v4([s0, s1, s2, s3]);
+    segment.flow.destination = words_v4([d0, d1, d2, d3]);
     let header_bytes = u32::from(version_length & 0x0f) * 4;
     let packet_bytes = packet_bytes(frame, offset, u32::from(u16::from_be_bytes([l0, l1])));
     if version_length >> 4 != 4 || header_bytes < IPV4_BYTES || packet_bytes < header_bytes {
-        return Packet::Other(Reason::Malformed);
+        return Err(Reason::Malformed);
     }
     let fragment = u16::from_be_bytes([f0, f1]);
     match fragment & IPV4_OFFSET {
         0 => {}
-        1 => return Packet::Unsure(flow, Reason::OverlappingFragment),
-        _ => return Packet::Other(Reason::LaterFragment),
+        1 => return Err(Reason::OverlappingFragment),
+        _ => return Err(Reason::LaterFragment),
     }
-    let body = Body {
-        ip_offset: offset,
-        offset: offset + header_bytes,
-        bytes: packet_bytes - header_bytes,
-        fragment: fragment & IPV4_MORE != 0,
-    };
-    tcp(frame, flow, &body)
+    segment.fragment = fragment & IPV4_MORE != 0;
+    segment.tcp_offset = offset + header_bytes;
+    tcp(frame, segment, offset + packet_bytes)
 }
 
 /// Length of the packet at `offset`: as its header says, or to the end of the frame where the
@@ -200,72 +198,48 @@ fn packet_bytes<B: Bytes>(frame: &B, offset: u32, said: u32) -> u32 {
 }
 
 #[inline(always)]
-fn ipv6<B: Bytes>(frame: &B, offset: u32, ifindex: u32, vlan: u16) -> Packet {
-    let Some(start) = frame.read::<8>(offset) else {
-        return Packet::Other(Reason::Malformed);
-    };
-    let (Some(source), Some(destination)) = (frame.read(offset + 8), frame.read(offset + 24))
-    else {
-        return Packet::Other(Reason::Malformed);
-    };
-    let [version, _, _, _, l0, l1, next, _] = start;
+fn ipv6<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
+    let offset = segment.ip_offset;
+    let [version, _, _, _, l0, l1, next, _] = frame.read(offset).ok_or(Reason::Malformed)?;
     if version >> 4 != 6 {
-        return Packet::Other(Reason::Malformed);
+        return Err(Reason::Malformed);
     }
+    segment.flow.family = Family::V6;
+    segment.flow.source = words_v6(frame.read(offset + 8).ok_or(Reason::Malformed)?);
+    segment.flow.destination = words_v6(frame.read(offset + 24).ok_or(Reason::Malformed)?);
     let said = match u32::from(u16::from_be_bytes([l0, l1])) {
         0 => 0,
         payload => IPV6_BYTES + payload,
     };
-    let flow = Flow {
-        source: words_v6(source),
-        destination: words_v6(destination),
-        ifindex,
-        source_port: 0,
-        destination_port: 0,
-        vlan,
-        family: Family::V6,
-    };
     let end = offset + packet_bytes(frame, offset, said);
-    match extension_headers(frame, next, offset + IPV6_BYTES, end) {
-        Chain::Tcp { offset: tcp_offset, fragment } => {
-            let bytes = end.saturating_sub(tcp_offset);
-            tcp(frame, flow, &Body { ip_offset: offset, offset: tcp_offset, bytes, fragment })
-        }
-        Chain::Unsure(reason) => Packet::Unsure(flow, reason),
-        Chain::Other(reason) => Packet::Other(reason),
-    }
+    segment.tcp_offset = offset + IPV6_BYTES;
+    extension_headers(frame, next, segment, end)?;
+    tcp(frame, segment, end)
 }
 
-/// Where a chain of extension headers leads.
-enum Chain {
-    Tcp { offset: u32, fragment: bool },
-    Unsure(Reason),
-    Other(Reason),
-}
-
+/// Walks extension headers, `next` being the type of the first, until `segment` points to TCP.
 #[inline(always)]
-fn extension_headers<B: Bytes>(frame: &B, first: u8, start: u32, end: u32) -> Chain {
-    let mut next = first;
-    let mut offset = start;
-    let mut fragment = false;
+fn extension_headers<B: Bytes>(
+    frame: &B,
+    mut next: u8,
+    segment: &mut Segment,
+    end: u32,
+) -> Result<(), Reason> {
     for _ in 0..=EXTENSION_HEADERS_MAX {
         match next {
-            PROTOCOL_TCP => return Chain::Tcp { offset, fragment },
+            PROTOCOL_TCP => return Ok(()),
             NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_FRAGMENT | NEXT_AUTHENTICATION
             | NEXT_DESTINATION | NEXT_MOBILITY | NEXT_HOST_IDENTITY | NEXT_SHIM6 => {}
-            _ => return Chain::Other(Reason::NotTcp),
+            _ => return Err(Reason::NotTcp),
         }
-        let header = if offset + 8 > end { None } else { frame.read(offset) };
-        let Some([following, length, f0, f1, ..]): Option<[u8; 8]> = header else {
-            // A chain that goes on in a later fragment (RFC 7112) can end in a SYN.
-            return if fragment {
-                Chain::Unsure(Reason::TinyFragment)
-            } else {
-                Chain::Other(Reason::Malformed)
-            };
-        };
-        offset += match next {
-            NEXT_FRAGMENT => 8,
+        let offset = segment.tcp_offset;
+        if offset + EXTENSION_BYTES > end {
+            return Err(cut_off(segment));
+        }
+        let header = frame.read::<4>(offset).ok_or_else(|| cut_off(segment))?;
+        let [following, length, f0, f1] = header;
+        segment.tcp_offset += match next {
+            NEXT_FRAGMENT => EXTENSION_BYTES,
             NEXT_AUTHENTICATION => (u32::from(length) + 2) * 4,
             _ => (u32::from(length) + 1) * 8,
         };
@@ -273,52 +247,47 @@ fn extension_headers<B: Bytes>(frame: &B, first: u8, start: u32, end: u32) -> Ch
             // Offset in units of 8 bytes, two reserved bits, more fragments (RFC 8200 section 4.5).
             let field = u16::from_be_bytes([f0, f1]);
             match field >> 3 {
-                0 => fragment |= field & 1 != 0,
-                1 => return Chain::Unsure(Reason::OverlappingFragment),
-                _ => return Chain::Other(Reason::LaterFragment),
+                0 => segment.fragment |= field & 1 != 0,
+                1 => return Err(Reason::OverlappingFragment),
+                _ => return Err(Reason::LaterFragment),
             }
         }
         next = following;
     }
-    Chain::Unsure(Reason::HeaderChain)
+    Err(Reason::HeaderChain)
 }
 
 #[inline(always)]
-fn tcp<B: Bytes>(frame: &B, mut flow: Flow, body: &Body) -> Packet {
-    let short = if body.fragment {
-        Packet::Unsure(flow, Reason::TinyFragment)
-    } else {
-        Packet::Other(Reason::Malformed)
-    };
-    if body.bytes < TCP_BYTES {
-        return short;
+fn tcp<B: Bytes>(frame: &B, segment: &mut Segment, end: u32) -> Result<(), Reason> {
+    let bytes = end.saturating_sub(segment.tcp_offset);
+    if bytes < TCP_BYTES {
+        return Err(cut_off(segment));
     }
-    let Some([s0, s1, d0, d1, _, _, _, _, _, _, _, _, data_offset, flags, ..]) =
-        frame.read::<20>(body.offset)
-    else {
-        return short;
-    };
-    let header_bytes = (data_offset >> 4) * 4;
-    let Some(payload_bytes) = body.bytes.checked_sub(u32::from(header_bytes)) else {
-        return short;
-    };
-    if u32::from(header_bytes) < TCP_BYTES {
-        return Packet::Other(Reason::Malformed);
+    let header = frame.read::<20>(segment.tcp_offset).ok_or_else(|| cut_off(segment))?;
+    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, data_offset, flags, ..] = header;
+    segment.header_bytes = (data_offset >> 4) * 4;
+    segment.flags = flags;
+    let header_bytes = u32::from(segment.header_bytes);
+    if header_bytes < TCP_BYTES {
+        return Err(Reason::Malformed);
     }
-    if body.fragment && flags & (SYN | ACK) == SYN {
-        return Packet::Unsure(flow, Reason::FragmentedSyn);
+    if bytes < header_bytes {
+        return Err(cut_off(segment));
     }
-    flow.source_port = u16::from_be_bytes([s0, s1]);
-    flow.destination_port = u16::from_be_bytes([d0, d1]);
-    Packet::Tcp(Segment {
-        flow,
-        ip_offset: body.ip_offset,
-        tcp_offset: body.offset,
-        payload_bytes,
-        header_bytes,
-        flags,
-        fragment: body.fragment,
-    })
+    segment.payload_bytes = bytes - header_bytes;
+    if segment.fragment && segment.opens() {
+        return Err(Reason::FragmentedSyn);
+    }
+    segment.flow.source_port = u16::from_be_bytes([s0, s1]);
+    segment.flow.destination_port = u16::from_be_bytes([d0, d1]);
+    Ok(())
+}
+
+/// What a header that is not all there means: in a first fragment, that a later one holds the
+/// rest, which can be a SYN (RFC 1858; RFC 7112 for IPv6).
+#[inline(always)]
+const fn cut_off(segment: &Segment) -> Reason {
+    if segment.fragment { Reason::TinyFragment } else { Reason::Malformed }
 }
 
 #[cfg(test)]

@@ -80,6 +80,17 @@ impl Reason {
         Self::NotConfigured,
     ];
 
+    /// Whether a packet with this reason might hide the start of a connection, so that it is
+    /// dropped when its addresses match a rule.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_unsure(self) -> bool {
+        matches!(
+            self,
+            Self::TinyFragment | Self::OverlappingFragment | Self::FragmentedSyn | Self::HeaderChain
+        )
+    }
+
     /// The name in metrics and in `proxyd steering status`.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
 use aya_ebpf::helpers::bpf_csum_diff;
 use steering_common::flow::Family;
 use steering_common::layout::Settings;
-use steering_common::parse::{ACK, Bytes as _, Packet, RST, Segment, parse};
+use steering_common::parse::{ACK, Bytes as _, RST, Segment};
 use steering_common::stats::Reason;
 
 use crate::account::{count, discard};
@@ -43,9 +43,10 @@ pub(crate) fn on_bridge(frame: &Frame<'_>) -> i32 {
     if frame.mark() & settings.route_mark == 0 {
         return TCX_NEXT;
     }
-    let Packet::Tcp(segment) = parse(frame, &frame.arrival()) else {
+    let mut segment = Segment::EMPTY;
+    if frame.headers(&mut segment).is_err() {
         return TCX_NEXT;
-    };
+    }
     if !segment.opens() && !segment.may_end_handshake()
         || sock::is_ours(frame, &segment.flow, settings.socket_mark)
     {

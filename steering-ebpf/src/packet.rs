@@ -5,7 +5,8 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes};
 use aya_ebpf::programs::TcContext;
 use core::ffi::c_void;
-use steering_common::parse::{Arrival, Bytes};
+use steering_common::parse::{Arrival, Bytes, Segment, parse};
+use steering_common::stats::Reason;
 
 /// Packet type "for this host" (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
@@ -38,6 +39,12 @@ impl<'a> Frame<'a> {
         Self { ctx }
     }
 
+    /// Reads the headers into `segment`; see [`parse`].
+    #[inline(always)]
+    pub(crate) fn headers(&self, segment: &mut Segment) -> Result<(), Reason> {
+        parse(self, &self.arrival(), segment)
+    }
+
     /// The context, as helpers want it.
     #[inline(always)]
     pub(crate) const fn raw(&self) -> *mut __sk_buff {
@@ -46,7 +53,7 @@ impl<'a> Frame<'a> {
 
     /// Where the frame arrived, and the tag that the kernel took out of it.
     #[inline(always)]
-    pub(crate) fn arrival(&self) -> Arrival {
+    fn arrival(&self) -> Arrival {
         let skb = self.raw();
         // SAFETY: the context is valid for the run of the program.
         let present = unsafe { (*skb).vlan_present };

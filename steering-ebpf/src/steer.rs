@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steering_common::action::{Action, OnDown, Verdict};
 use steering_common::flow::Flow;
 use steering_common::layout::Settings;
-use steering_common::parse::{Packet, Segment, parse};
+use steering_common::parse::Segment;
 use steering_common::stats::Reason;
 
 use crate::account::{count, count_policy, discard, pass};
@@ -41,13 +41,14 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
     let Some(settings) = SETTINGS.get(0) else {
         return pass(Reason::NotConfigured);
     };
-    match parse(frame, &frame.arrival()) {
-        Packet::Tcp(segment) if sock::is_ours(frame, &segment.flow, settings.socket_mark) => {
+    let mut segment = Segment::EMPTY;
+    match frame.headers(&mut segment) {
+        Ok(()) if sock::is_ours(frame, &segment.flow, settings.socket_mark) => {
             established(frame, settings, &segment, Way::Host)
         }
-        Packet::Tcp(_) => pass(Reason::NotOurs),
-        Packet::Unsure(..) => pass(Reason::UnsurePassed),
-        Packet::Other(reason) => pass(reason),
+        Ok(()) => pass(Reason::NotOurs),
+        Err(reason) if reason.is_unsure() => pass(Reason::UnsurePassed),
+        Err(reason) => pass(reason),
     }
 }
 
@@ -56,11 +57,12 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
     let Some(settings) = SETTINGS.get(0) else {
         return pass(Reason::NotConfigured);
     };
-    let segment = match parse(frame, &frame.arrival()) {
-        Packet::Tcp(segment) => segment,
-        Packet::Unsure(flow, reason) => return unsure(&flow, reason),
-        Packet::Other(reason) => return pass(reason),
-    };
+    let mut segment = Segment::EMPTY;
+    match frame.headers(&mut segment) {
+        Ok(()) => {}
+        Err(reason) if reason.is_unsure() => return unsure(&segment.flow, reason),
+        Err(reason) => return pass(reason),
+    }
     // Before the table, for SYNs too: one sent again belongs to the handshake it began, and one
     // that meets what remains of a closed connection makes the kernel clear that away.
     if sock::is_ours(frame, &segment.flow, settings.socket_mark) {
