@@ -269,7 +269,7 @@ async fn pause(clock: Clock, time: Duration, stop: &CancellationToken) {
 }
 
 async fn start_steering(config: &Config, listeners: &[StdListener; 2]) -> anyhow::Result<Steering> {
-    let (setup, rules) = steering::plan(&config.steering, &config.policy)?;
+    let (setup, rules) = steering::plan::plan(&config.steering, &config.policy)?;
     let mut steered = Steering::start(setup, &rules).await.context("steering cannot be started")?;
     let [v4, v6] = listeners;
     steered.register_listeners(Some(v4.as_fd()), Some(v6.as_fd()))?;

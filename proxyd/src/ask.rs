@@ -1,7 +1,5 @@
 //! What the authentication steps see of a client, whatever its protocol.
 
-use std::future::Future;
-
 use zeroize::Zeroizing;
 
 use crate::session::stop::Stop;

@@ -121,6 +121,6 @@ pub fn ask(path: &Path, request: Request) -> io::Result<Answer> {
     line.push('\n');
     stream.write_all(line.as_bytes())?;
     let mut answer = String::new();
-    std::io::BufReader::new(stream).read_line(&mut answer)?;
+    io::BufReader::new(stream).read_line(&mut answer)?;
     Ok(serde_json::from_str(&answer)?)
 }

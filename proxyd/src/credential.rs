@@ -87,7 +87,7 @@ fn read_key(path: &Path) -> Result<HostKey, CredentialError> {
                     let what = "locked by a passphrase";
                     return Err(CredentialError::Unsupported { path, what });
                 }
-                _ => {
+                KeypairData::Rsa(_) | KeypairData::Other(_) | _ => {
                     let what = "not Ed25519; convert an RSA key with ssh-keygen -p -m PKCS8";
                     return Err(CredentialError::Unsupported { path, what });
                 }

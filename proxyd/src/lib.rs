@@ -5,26 +5,25 @@
 //! its steps — [`gateway`], [`target`], [`usermapping`], [`channel`], [`dial`], [`protocols`],
 //! [`recording`] — and [`store`] keeps what they leave behind.
 
-pub mod clock;
-pub mod task;
-pub mod secret;
+pub mod app;
 pub mod ask;
+pub mod channel;
+pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod control;
+pub mod credential;
+pub mod ctx;
+pub mod dial;
+pub mod gateway;
+pub mod hostkeys;
 pub mod net;
+pub mod protocols;
+pub mod recording;
+pub mod session;
 pub mod steering;
 pub mod store;
-pub mod telemetry;
-pub mod hostkeys;
-pub mod gateway;
 pub mod target;
+pub mod task;
+pub mod telemetry;
 pub mod usermapping;
-pub mod credential;
-pub mod dial;
-pub mod channel;
-pub mod recording;
-pub mod ctx;
-pub mod session;
-pub mod protocols;
-pub mod control;
-pub mod app;
-pub mod cli;

@@ -53,9 +53,7 @@ pub async fn select(
     let policy = &admitted.policy().target;
     let target = match policy.choose(admitted.flow().original_destination, requested, &own)? {
         Choice::Address(address) => Target { address, name: None },
-        Choice::Names { names, port } => {
-            resolve(policy, &names, port, &own, resolve_limit).await?
-        }
+        Choice::Names { names, port } => resolve(policy, &names, port, &own, resolve_limit).await?,
     };
     session.note(Event::Target { address: target.address });
     session.update(|live| live.target = target.address.to_string());

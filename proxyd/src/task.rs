@@ -1,7 +1,5 @@
 //! Tasks: every one belongs to a group, whose owner joins it.
 
-use std::future::Future;
-
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;

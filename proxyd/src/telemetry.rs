@@ -12,11 +12,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// Libraries that tell more than anybody wants to know; a filter that names them undoes it.
+const QUIET: &str = "netlink_packet_route=error,aya_obj=warn,aya=info";
+
 /// Starts logging; `filter` is a level or a list of `target=level`. Fails if it is neither.
 pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .parse(filter)
+        .parse(format!("{QUIET},{filter}"))
         .map_err(|error| anyhow::anyhow!("--log {filter}: {error}"))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {

@@ -1,10 +1,10 @@
 //! The command line: one file per subcommand; all output goes through the writer handed in.
 
-mod run;
 mod check;
-mod explain;
-mod steering;
 mod ctl;
+mod explain;
+mod run;
+mod steering;
 mod trail;
 
 use std::io::{self, Write as _};
@@ -37,8 +37,8 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
-    Check(check::Args),
-    Explain(explain::Args),
+    Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
     Steering(steering::Args),
     Ctl(ctl::Args),
     Trail(trail::Args),
@@ -52,8 +52,10 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
-        Command::Check(args) => check::run(&args, &mut out),
-        Command::Explain(args) => explain::run(&args, &mut out),
+        Command::Check(args) => check::run(&args, &mut out, &mut io::stderr()).map_err(Into::into),
+        Command::Explain(args) => {
+            explain::run(&args, &mut out, &mut io::stderr()).map_err(Into::into)
+        }
         Command::Steering(args) => steering::run(&args, &mut out),
         Command::Ctl(args) => ctl::run(&args, &mut out),
         Command::Trail(args) => trail::run(&args, &mut out),

@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
     let Command::Status = args.command;
     let config = config::load(&args.config)?;
     let pins = &config.steering.pin_directory;
-    let status = steering::stats::status(pins)
+    let status = steering::status(pins)
         .with_context(|| format!("nothing is steered from {}", pins.display()))?;
     let gateway = match status.silence {
         Some(silence) if status.is_alive() => format!("alive, {} ms ago", silence.as_millis()),
@@ -43,7 +43,11 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         writeln!(out, "hook        {} on interface {}", hook.program, hook.ifindex)?;
     }
     writeln!(out)?;
-    writeln!(out, "{:24} {:>12} {:>12} {:>12} {:>12}", "POLICY", "SYN", "REDIRECT", "DOWN", "ERROR")?;
+    writeln!(
+        out,
+        "{:24} {:>12} {:>12} {:>12} {:>12}",
+        "POLICY", "REDIRECTED", "FORWARDED", "DROPPED", "DOWN"
+    )?;
     for (slot, counts) in &status.policies {
         let policies = &config.policy.connection_policies;
         let name = usize::try_from(*slot).ok().and_then(|slot| policies.get(slot));
@@ -51,7 +55,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         writeln!(
             out,
             "{name:24} {:>12} {:>12} {:>12} {:>12}",
-            counts.syn, counts.redirect, counts.down, counts.error
+            counts.redirected, counts.forwarded, counts.dropped, counts.down
         )?;
     }
     writeln!(out)?;

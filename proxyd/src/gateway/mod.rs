@@ -137,10 +137,9 @@ fn takes_passwords(methods: &[GatewayMethod]) -> bool {
 pub fn takes(admitted: &Admitted) -> Takes {
     match &admitted.policy().authentication.gateway {
         GatewayAuthentication::None => Takes { passwords: false, keys: false },
-        GatewayAuthentication::AnyOf(methods) => Takes {
-            passwords: takes_passwords(methods),
-            keys: takes_keys(methods),
-        },
+        GatewayAuthentication::AnyOf(methods) => {
+            Takes { passwords: takes_passwords(methods), keys: takes_keys(methods) }
+        }
     }
 }
 

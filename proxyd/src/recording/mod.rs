@@ -98,14 +98,10 @@ impl Recordings {
         policy: &ConnectionPolicy,
         audit: &AuditPolicy,
     ) -> Result<Recorder, RecordingError> {
-        let refused =
-            |source| RecordingError::Recipients { policy: audit.name.clone(), source };
-        let sealing = Sealing::new(
-            recipients(&audit.recipients),
-            recipients(&audit.upstream_recipients),
-            self.signing_key.clone(),
-        )
-        .map_err(refused)?;
+        let refused = |source| RecordingError::Recipients { policy: audit.name.clone(), source };
+        let sealing =
+            Sealing::new(&audit.recipients, &audit.upstream_recipients, self.signing_key.clone())
+                .map_err(refused)?;
         let header = Header {
             session_id: *session.id().as_bytes(),
             created_ns: session.started_ns(),
@@ -113,16 +109,13 @@ impl Recordings {
             connection_policy: policy.name.clone(),
         };
         let name = Spool::file_name(session.id());
-        let writer = writer::start(&self.spool, self.clock, &self.tasks, name.clone(), header, sealing).await?;
+        let writer =
+            writer::start(&self.spool, self.clock, &self.tasks, name.clone(), header, sealing)
+                .await?;
         let mut recorder = Recorder::new(self.clock, session.started(), name, writer);
         for timed in session.waiting() {
             recorder.event(timed);
         }
         Ok(recorder)
     }
-}
-
-/// Groups of recipients as the trail takes them.
-fn recipients(groups: &[proxyd_policy::audit::RecipientGroup]) -> Vec<Vec<String>> {
-    groups.iter().map(|group| group.members().to_vec()).collect()
 }

@@ -128,13 +128,11 @@ impl Recorder {
             return Err(error);
         }
         if self.backlog.is_some() {
-            match self.queue.blocks.reserve().await {
-                Ok(permit) => {
-                    if let Some(block) = self.backlog.take() {
-                        permit.send(block);
-                    }
-                }
-                Err(_closed) => return Err(self.failure()),
+            let Ok(permit) = self.queue.blocks.reserve().await else {
+                return Err(failure(&mut self.queue));
+            };
+            if let Some(block) = self.backlog.take() {
+                permit.send(block);
             }
         }
         Ok(())
@@ -192,13 +190,14 @@ impl Recorder {
         match self.queue.blocks.try_send(Block { chunks, seal }) {
             Ok(()) => {}
             Err(TrySendError::Full(block)) => self.backlog = Some(block),
-            Err(TrySendError::Closed(_)) => self.error = Some(self.failure()),
+            Err(TrySendError::Closed(_)) => self.error = Some(failure(&mut self.queue)),
         }
     }
+}
 
-    fn failure(&mut self) -> RecordingError {
-        self.queue.failure.try_recv().unwrap_or(RecordingError::WriterGone)
-    }
+/// Why the writer has stopped.
+fn failure(queue: &mut Queue) -> RecordingError {
+    queue.failure.try_recv().unwrap_or(RecordingError::WriterGone)
 }
 
 fn nanoseconds(time: Duration) -> u64 {

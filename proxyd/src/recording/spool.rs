@@ -89,7 +89,9 @@ impl Spool {
                     warn!(trail = name, ?recovery, "Closed a trail that was left open");
                     recovered.push(Recovered { name, recovery });
                 }
-                Err(error) => error!(trail = name, %error, source = ?error, "Trail left in the spool"),
+                Err(error) => {
+                    error!(trail = name, %error, source = ?error, "Trail left in the spool");
+                }
             }
         }
         Ok(recovered)

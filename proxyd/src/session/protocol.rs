@@ -1,7 +1,5 @@
 //! What a protocol supplies; the rest of a session is shared.
 
-use std::future::Future;
-
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::target::RequestedTarget;
 

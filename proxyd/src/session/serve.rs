@@ -7,7 +7,6 @@ use super::Session;
 use super::event::Event;
 use super::protocol::{ClientHalf as _, Protocol};
 use super::stop::Stop;
-use crate::ask::Present as _;
 use crate::channel;
 use crate::ctx::Ctx;
 use crate::net::accept::Accepted;

@@ -40,11 +40,8 @@ pub fn plan(
         },
         config::SteeringMode::Bridge { bridge } => Mode::Bridge { bridge: bridge.clone() },
     };
-    let routing = Routing {
-        route_mark: steering.mark,
-        table: steering.table,
-        rule_priority: RULE_PRIORITY,
-    };
+    let routing =
+        Routing { route_mark: steering.mark, table: steering.table, rule_priority: RULE_PRIORITY };
     let pin_directory = steering.pin_directory.clone();
     let setup = SteeringSetup { mode, routing, socket_mark: SOCKET_MARK, pin_directory };
     let policies = &policies.connection_policies;

@@ -4,9 +4,9 @@ pub mod host_keys;
 pub mod sessions;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -19,18 +19,12 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 /// How long a statement waits for another one's lock.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
-/// Connections for reading; SQLite has one writer however many there are.
+/// Connections for reading; `SQLite` has one writer however many there are.
 const READERS_MAX: u32 = 4;
 
 /// Why the database cannot be used.
 #[derive(Debug, ThisError)]
 pub enum StoreError {
-    /// The address of the database is not one.
-    #[error("database address {address:?} is not of the form sqlite:///path")]
-    Address {
-        /// The address.
-        address: String,
-    },
     /// It cannot be opened.
     #[error("cannot open the database {path}")]
     Open {
@@ -75,17 +69,16 @@ pub struct Store {
 
 impl Store {
     /// Opens the database, makes it where there is none, and brings its schema up to date.
-    pub async fn open(address: &str) -> Result<Self, StoreError> {
-        let malformed = || StoreError::Address { address: address.to_owned() };
-        let path = address.strip_prefix("sqlite://").ok_or_else(malformed)?;
-        let options = SqliteConnectOptions::from_str(address)
-            .map_err(|source| StoreError::Open { path: path.into(), source })?
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A verdict that was written must outlive a power cut.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(BUSY_LIMIT);
+            .busy_timeout(BUSY_LIMIT)
+            .disable_statement_logging();
         let writer = pool(path, options.clone(), 1).await?;
         MIGRATIONS
             .run(&writer)
@@ -97,7 +90,7 @@ impl Store {
 }
 
 async fn pool(
-    path: impl AsRef<Path>,
+    path: &Path,
     options: SqliteConnectOptions,
     connections: u32,
 ) -> Result<SqlitePool, StoreError> {
@@ -106,7 +99,7 @@ async fn pool(
         .acquire_timeout(BUSY_LIMIT)
         .connect_with(options)
         .await
-        .map_err(|source| StoreError::Open { path: path.as_ref().to_owned(), source })
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }
 
 /// An error of a statement that was `doing` something.

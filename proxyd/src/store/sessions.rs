@@ -161,8 +161,7 @@ fn session_row(row: &SqliteRow) -> Result<SessionRow, StoreError> {
         |column: &str| row.try_get::<String, _>(column).map_err(failed("read a session's row"));
     let number =
         |column: &str| row.try_get::<i64, _>(column).map_err(failed("read a session's row"));
-    let ended_ns: Option<i64> =
-        row.try_get("ended_ns").map_err(failed("read a session's row"))?;
+    let ended_ns: Option<i64> = row.try_get("ended_ns").map_err(failed("read a session's row"))?;
     Ok(SessionRow {
         id: text("id")?.parse().map_err(|_damaged| StoreError::Damaged { what: "session id" })?,
         started_ns: to_u64(number("started_ns")?),

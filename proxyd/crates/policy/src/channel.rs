@@ -260,74 +260,79 @@ mod tests {
         LocalTime::new(Weekday::Monday, 18, 0)
     }
 
+    /// A request, the clock, and what [`full_rule`] says to it.
+    #[derive(Clone, Copy)]
+    struct Case {
+        name: &'static str,
+        kind: ChannelKind,
+        client: &'static str,
+        groups: &'static [&'static str],
+        user: &'static str,
+        target: &'static str,
+        clock: fn(&str) -> Option<LocalTime>,
+        expected: Result<(), DenyReason>,
+    }
+
+    const FITS: Case = Case {
+        name: "everything fits",
+        kind: ChannelKind::SessionShell,
+        client: "10.1.0.5",
+        groups: &["users", "dba"],
+        user: "app1",
+        target: "10.2.0.9",
+        clock: noon,
+        expected: Ok(()),
+    };
+
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn one_rule() {
-        struct Case {
-            name: &'static str,
-            kind: ChannelKind,
-            client: &'static str,
-            groups: &'static [&'static str],
-            user: &'static str,
-            target: &'static str,
-            clock: fn(&str) -> Option<LocalTime>,
-            expected: Result<(), DenyReason>,
-        }
-        let fits = Case {
-            name: "everything fits",
-            kind: ChannelKind::SessionShell,
-            client: "10.1.0.5",
-            groups: &["users", "dba"],
-            user: "app1",
-            target: "10.2.0.9",
-            clock: noon,
-            expected: Ok(()),
-        };
         let cases = [
             Case {
                 name: "kind",
                 kind: ChannelKind::SessionSftp,
                 expected: Err(DenyReason::ChannelTypeNotAllowed),
-                ..fits
+                ..FITS
             },
             Case {
                 name: "client",
                 client: "10.3.0.5",
                 expected: Err(DenyReason::ClientNotAllowed),
-                ..fits
+                ..FITS
             },
-            Case { name: "mapped client", client: "::ffff:10.1.0.5", ..fits },
+            Case { name: "mapped client", client: "::ffff:10.1.0.5", ..FITS },
             Case {
                 name: "group",
                 groups: &["users"],
                 expected: Err(DenyReason::GroupNotAllowed),
-                ..fits
+                ..FITS
             },
             Case {
                 name: "no groups",
                 groups: &[],
                 expected: Err(DenyReason::GroupNotAllowed),
-                ..fits
+                ..FITS
             },
             Case {
                 name: "user",
                 user: "postgres",
                 expected: Err(DenyReason::RemoteUserNotAllowed),
-                ..fits
+                ..FITS
             },
             Case {
                 name: "target",
                 target: "10.3.0.9",
                 expected: Err(DenyReason::ServerNotAllowed),
-                ..fits
+                ..FITS
             },
-            Case { name: "time", clock: evening, expected: Err(DenyReason::OutsideTime), ..fits },
+            Case { name: "time", clock: evening, expected: Err(DenyReason::OutsideTime), ..FITS },
             Case {
                 name: "unknown zone",
                 clock: |_| None,
                 expected: Err(DenyReason::OutsideTime),
-                ..fits
+                ..FITS
             },
-            fits,
+            FITS,
         ];
         let policy = ChannelPolicy { name: "p".into(), rules: vec![full_rule()] };
         for case in cases {

@@ -130,7 +130,13 @@ impl ConnectionPolicy {
     /// can never be reached behind it.
     #[must_use]
     pub fn covers(&self, later: &Self) -> bool {
-        cover_prefixes(&self.from, &later.from)
+        // Most pairs already differ at the first address; a long list is compared in N^2 pairs.
+        let holds_first = |outer: &[IpNet], inner: &[IpNet]| {
+            inner.first().is_none_or(|prefix| any_contains(outer, prefix.addr()))
+        };
+        holds_first(&self.to, &later.to)
+            && holds_first(&self.from, &later.from)
+            && cover_prefixes(&self.from, &later.from)
             && cover_prefixes(&self.to, &later.to)
             && cover_ports(&self.ports, &later.ports)
     }

@@ -15,7 +15,7 @@ pub const HOST_NAME_BYTES_MAX: usize = 253;
 /// Bytes in one label of a DNS name (RFC 1035 section 2.3.4).
 pub const HOST_LABEL_BYTES_MAX: usize = 63;
 
-/// Bytes of a banner text, so that it fits one SSH packet with room to spare (RFC 4253 section 6.1).
+/// Bytes of a banner text; fits one SSH packet with room to spare (RFC 4253 section 6.1).
 pub const BANNER_BYTES_MAX: usize = 16_384;
 
 /// Bytes of a version string without its line end (RFC 4253 section 4.2: 255 with CR LF).

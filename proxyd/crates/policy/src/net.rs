@@ -231,8 +231,8 @@ impl FromStr for Host {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Name(name) => name.fmt(f),
+            Self::Address(address) => fmt::Display::fmt(address, f),
+            Self::Name(name) => fmt::Display::fmt(name, f),
         }
     }
 }
@@ -290,8 +290,8 @@ impl FromStr for HostPattern {
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Prefix(prefix) => prefix.fmt(f),
-            Self::Name(name) => name.fmt(f),
+            Self::Prefix(prefix) => fmt::Display::fmt(prefix, f),
+            Self::Name(name) => fmt::Display::fmt(name, f),
             Self::Below(domain) => write!(f, "*.{domain}"),
         }
     }

@@ -59,6 +59,11 @@ pub enum HostKeyType {
     Rsa,
 }
 
+impl HostKeyType {
+    /// Every type, preferred first.
+    pub const ALL: &[Self] = &[Self::Ed25519, Self::Rsa];
+}
+
 /// What is done with the host key a server shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostKeyCheck {

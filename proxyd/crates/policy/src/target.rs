@@ -72,13 +72,13 @@ pub enum Choice {
 impl TargetPolicy {
     /// Chooses the server as far as that is possible without resolving names.
     ///
-    /// `original` is where the client connected to, `requested` what the user named, and `own` lists
-    /// the gateway's own addresses.
+    /// `original` is where the client connected to, `requested` what the user named, and `own`
+    /// lists the gateway's own addresses.
     ///
     /// # Errors
-    /// [`DenyReason::NoTarget`] when the user had to name a server, [`DenyReason::TargetNotAllowed`]
-    /// when the policy does not allow the named one (or lets nobody name one), and
-    /// [`DenyReason::TargetAddressRefused`] for addresses no session may be sent to.
+    /// [`DenyReason::NoTarget`] when the user had to name a server,
+    /// [`DenyReason::TargetNotAllowed`] when the policy does not allow the named one or lets nobody
+    /// name one, and [`DenyReason::TargetAddressRefused`] when no session may be sent there.
     pub fn choose(
         &self,
         original: SocketAddr,
@@ -224,7 +224,7 @@ impl FromStr for AllowedTarget {
 impl fmt::Display for AllowedTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, self.ports) {
-            (host, None) => host.fmt(f),
+            (host, None) => fmt::Display::fmt(host, f),
             (HostPattern::Prefix(prefix), Some(ports)) if prefix.addr().is_ipv6() => {
                 write!(f, "[{prefix}]:{ports}")
             }

@@ -144,7 +144,7 @@ pub struct TimePolicy {
 impl TimePolicy {
     /// Says whether channels may be opened at `at`.
     ///
-    /// A minute that the zone repeats or skips when clocks change is judged by what the clock shows.
+    /// A minute that the zone repeats or skips is judged by what the clock shows.
     #[must_use]
     pub fn is_open(&self, at: LocalTime) -> bool {
         self.week.day(at.weekday).iter().any(|window| window.contains(at.minute))

@@ -92,6 +92,12 @@ pub enum Error {
         /// The limit in messages.
         limit: usize,
     },
+    /// Too many key exchanges before authentication.
+    #[error("more than {limit} key exchanges before authentication")]
+    TooManyExchanges {
+        /// The limit in exchanges.
+        limit: usize,
+    },
     /// An extension message holds too many extensions.
     #[error("{count} extensions exceed the limit of {limit}")]
     TooManyExtensions {

@@ -5,12 +5,12 @@
 //! and from nowhere else.
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod cursor;
 pub mod error;
 pub mod limits;
-pub mod transport;
 pub mod message;
-pub mod auth;
 pub mod relay;
+pub mod transport;
 
 pub use error::Error;

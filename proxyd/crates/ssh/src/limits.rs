@@ -41,6 +41,9 @@ pub const PACKETS_PER_KEY_REKEY: u64 = 1 << 31;
 /// Messages before authentication that mean nothing (ignore, debug, ping, unimplemented, unknown); peers send a few at most.
 pub const IDLE_MESSAGES_BEFORE_AUTH_MAX: usize = 64;
 
+/// Key exchanges before authentication: one is needed, and each costs us more than it costs the peer.
+pub const EXCHANGES_BEFORE_AUTH_MAX: usize = 2;
+
 /// Extensions in one `SSH_MSG_EXT_INFO`: fewer than ten exist.
 pub const EXTENSIONS_MAX: usize = 64;
 

@@ -75,3 +75,42 @@ impl Batch {
         Some(Taken { records: std::mem::take(&mut self.records), first_t_ns })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Batch, Push, Taken};
+    use crate::{CHUNK_RECORD_BYTES_MAX, DATA_BYTES_MAX, Record, Records, Source, TrailError};
+
+    #[test]
+    fn full_batch_keeps_what_it_has() {
+        let bytes = vec![7; DATA_BYTES_MAX];
+        let data = Record::Data { channel: 1, source: Source::Stdout, bytes: &bytes };
+        let mut batch = Batch::new();
+        assert_eq!(batch.first_t_ns(), None);
+        assert_eq!(batch.push(5, &data).unwrap(), Push::Added);
+        let length = batch.len();
+        // Two of the longest records exceed a chunk by their heads.
+        assert_eq!(batch.push(6, &data).unwrap(), Push::Full);
+        assert_eq!((batch.len(), batch.first_t_ns()), (length, Some(5)));
+
+        let note = Record::Note { text: "fits" };
+        assert_eq!(batch.push(7, &note).unwrap(), Push::Added);
+        let Taken { records, first_t_ns } = batch.take().unwrap();
+        assert_eq!(first_t_ns, 5);
+        assert!(records.len() <= CHUNK_RECORD_BYTES_MAX);
+        let times: Vec<u64> = Records::new(&records).map(|record| record.unwrap().0).collect();
+        assert_eq!(times, [5, 7]);
+        assert!(batch.is_empty());
+        assert_eq!(batch.take(), None);
+    }
+
+    #[test]
+    fn refused_record_leaves_the_batch_alone() {
+        let mut batch = Batch::new();
+        let bytes = vec![0; DATA_BYTES_MAX + 1];
+        let command = Record::Command { channel: 1, command: &bytes };
+        let refused = batch.push(1, &command);
+        assert!(matches!(refused, Err(TrailError::TooLong { field: "command", .. })));
+        assert!(batch.is_empty());
+    }
+}

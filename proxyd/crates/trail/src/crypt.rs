@@ -39,7 +39,7 @@ impl ContentKey {
 
     /// The key of all shares of a group.
     pub(crate) fn join(shares: &[Share]) -> Self {
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
         for share in shares {
             xor_into(&mut key, share);
         }
@@ -112,7 +112,7 @@ fn nonce(sequence: u64) -> Nonce {
 
 /// Random bytes for a key or a share.
 fn random_share() -> Result<Share, TrailError> {
-    let mut share = Zeroizing::new([0; KEY_BYTES]);
+    let mut share = Zeroizing::new([0_u8; KEY_BYTES]);
     match aws_lc_rs::rand::fill(share.as_mut_slice()) {
         Ok(()) => Ok(share),
         Err(source) => Err(TrailError::Random { source }),
@@ -128,3 +128,73 @@ fn xor_into(key: &mut [u8; KEY_BYTES], share: &[u8; KEY_BYTES]) {
 
 /// Terminal output compresses well at the fastest level; more costs time on the data path.
 const ZSTD_LEVEL: i32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::{ChunkCipher, ContentKey};
+    use crate::frame::{CHUNK_RECORD_BYTES_MAX, ChunkClear, ChunkContext};
+    use crate::{Stream, TrailError};
+
+    fn cipher() -> ChunkCipher {
+        ContentKey::generate().unwrap().cipher().unwrap()
+    }
+
+    fn context(record_bytes: u32) -> ChunkContext {
+        let clear = ChunkClear { stream: Stream::Meta, first_t_ns: 1, record_bytes };
+        ChunkContext { header_hash: [1; 32], previous: [2; 32], sequence: 3, clear }
+    }
+
+    #[test]
+    fn all_shares_and_only_all_give_the_key() {
+        let key = ContentKey::generate().unwrap();
+        for members in 1..=5 {
+            let mut shares = key.split(members).unwrap();
+            assert_eq!(shares.len(), members);
+            assert_eq!(*ContentKey::join(&shares).0, *key.0, "{members}");
+            shares.reverse();
+            assert_eq!(*ContentKey::join(&shares).0, *key.0, "{members}");
+            shares.pop();
+            assert_ne!(*ContentKey::join(&shares).0, *key.0, "{members}");
+        }
+    }
+
+    #[test]
+    fn chunk_is_bound_to_its_place() {
+        let cipher = cipher();
+        let home = context(5);
+        let mut elsewhere = [home; 6];
+        elsewhere[0].header_hash[0] ^= 1;
+        elsewhere[1].previous[31] ^= 1;
+        elsewhere[2].sequence += 1;
+        elsewhere[3].clear.stream = Stream::Downstream;
+        elsewhere[4].clear.first_t_ns += 1;
+        elsewhere[5].clear.record_bytes += 1;
+        let ciphertext = cipher.encrypt(&home, b"hello").unwrap();
+        assert_eq!(cipher.decrypt(&home, ciphertext.clone()).unwrap(), b"hello");
+        for (index, place) in elsewhere.iter().enumerate() {
+            let opened = cipher.decrypt(place, ciphertext.clone());
+            assert!(matches!(opened, Err(TrailError::Decrypt { sequence: 3 | 4, .. })), "{index}");
+        }
+        let opened = ContentKey::generate().unwrap().cipher().unwrap().decrypt(&home, ciphertext);
+        assert!(matches!(opened, Err(TrailError::Decrypt { .. })), "other key");
+    }
+
+    #[test]
+    fn decompression_stops_at_the_stated_size() {
+        let cipher = cipher();
+        let bomb = vec![0; 64 * CHUNK_RECORD_BYTES_MAX];
+        let stated = context(1024);
+        let ciphertext = cipher.encrypt(&stated, &bomb).unwrap();
+        assert!(ciphertext.len() < 8192, "{}", ciphertext.len());
+        let opened = cipher.decrypt(&stated, ciphertext);
+        assert!(matches!(opened, Err(TrailError::Decompress { limit: 1024, .. })), "{opened:?}");
+
+        let stated = context(6);
+        let ciphertext = cipher.encrypt(&stated, b"hello").unwrap();
+        let opened = cipher.decrypt(&stated, ciphertext);
+        assert!(
+            matches!(opened, Err(TrailError::ChunkLength { length: 5, expected: 6, .. })),
+            "{opened:?}"
+        );
+    }
+}

@@ -162,6 +162,12 @@ pub enum TrailError {
         /// What the age library says.
         reason: &'static str,
     },
+    /// A secret key stands where a recipient belongs; it is not shown.
+    #[error("a member of {list} is a secret key: name its recipient (age1...) instead")]
+    RecipientIsSecret {
+        /// Name of the list.
+        list: &'static str,
+    },
     /// A recipient stands twice in one group, so one person could stand in for two.
     #[error("recipient {text:?} stands twice in one group of {list}")]
     RecipientTwice {
@@ -278,6 +284,9 @@ pub enum TrailError {
         /// Length of the file.
         offset: usize,
     },
+    /// The first bytes of the header do not match their check.
+    #[error("the trail's header was altered: its first bytes do not match their check")]
+    HeaderPrefix,
     /// The header cannot be decoded.
     #[error("the trail's header is malformed")]
     Header {

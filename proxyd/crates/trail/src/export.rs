@@ -44,7 +44,7 @@ struct Cast<W> {
     texts: Texts,
     /// Time of the header, once it is written.
     started_ns: Option<u64>,
-    /// Time of the last event.
+    /// Time of the last data or size.
     last_ns: u64,
     events: u64,
 }
@@ -108,10 +108,10 @@ impl<W: Write> Cast<W> {
 
     /// Writes an event line, unless its text is empty.
     fn event(&mut self, t_ns: u64, code: char, text: &str) -> Result<(), TrailError> {
+        self.last_ns = t_ns;
         if text.is_empty() {
             return Ok(());
         }
-        self.last_ns = t_ns;
         self.events += 1;
         let since_us = t_ns.saturating_sub(self.started_ns.unwrap_or(t_ns)) / NS_PER_US;
         let (seconds, micros) = (since_us / US_PER_S, since_us % US_PER_S);

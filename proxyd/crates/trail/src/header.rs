@@ -5,7 +5,8 @@ use crate::cursor::{Cursor, length_u32, put_blob, put_text, read_up_to};
 use crate::error::{FieldError, TrailError};
 use crate::sealing::{GROUPS_MAX, MEMBERS_MAX};
 use crate::sign::{
-    Hash, KEY_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, VerifyingKey, sha256,
+    Hash, KEY_ID_BYTES, PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, VerifyingKey, hash_start,
+    sha256,
 };
 use crate::stream::Stream;
 
@@ -81,6 +82,8 @@ impl SignedHeader {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_be_bytes());
         bytes.extend_from_slice(&length.to_be_bytes());
+        let check = prefix_check(&bytes);
+        bytes.extend_from_slice(&check);
         bytes.extend_from_slice(&body);
         let hash = sha256(&[&bytes]);
         bytes.extend_from_slice(&key.sign(&signed_message(&hash))?);
@@ -138,7 +141,18 @@ fn parse_prefix(prefix: &[u8]) -> Result<usize, TrailError> {
     if found != VERSION {
         return Err(TrailError::Version { found, supported: VERSION });
     }
-    cursor.length("header length", HEADER_BODY_BYTES_MAX).map_err(malformed)
+    let length = cursor.length("header length", HEADER_BODY_BYTES_MAX).map_err(malformed)?;
+    let check = cursor.array::<PREFIX_CHECK_BYTES>("header check").map_err(malformed)?;
+    let fields = prefix.split_last_chunk::<PREFIX_CHECK_BYTES>().map(|(fields, _)| fields);
+    if fields.map(prefix_check) != Some(check) {
+        return Err(TrailError::HeaderPrefix);
+    }
+    Ok(length)
+}
+
+/// The start of the SHA-256 over the prefix's other fields: tells a changed length from a cut.
+fn prefix_check(fields: &[u8]) -> [u8; PREFIX_CHECK_BYTES] {
+    hash_start(&sha256(&[fields]))
 }
 
 /// Reads the body of a header.
@@ -223,13 +237,17 @@ const MAGIC: &[u8; 8] = b"\x89proxyd\n";
 /// The version of the whole format.
 const VERSION: u16 = 1;
 
-/// 8 magic + 2 version + 4 length of the body.
-const PREFIX_BYTES: usize = 8 + 2 + 4;
+/// 8 magic + 2 version + 4 length of the body + 4 check.
+const PREFIX_BYTES: usize = 8 + 2 + 4 + PREFIX_CHECK_BYTES;
 
-/// The longest body: 512 wrapped shares of age X25519 and the names take about 150 KiB.
-const HEADER_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of the prefix's check: catches damage; what is forged is caught by the signature.
+const PREFIX_CHECK_BYTES: usize = 4;
 
-/// The longest wrapped share: an age file of 32 bytes takes about 230 for an X25519 recipient.
+/// The longest body: the 512 wrapped shares of two full lists take about 260 KiB, two names of
+/// 65535 bytes come on top.
+const HEADER_BODY_BYTES_MAX: usize = 512 * 1024;
+
+/// The longest wrapped share: an age file of 32 bytes for one X25519 recipient takes 230 to 450.
 const WRAPPED_BYTES_MAX: usize = 2048;
 
 /// Keeps a header's signature from being taken for one of another kind.

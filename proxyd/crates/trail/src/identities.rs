@@ -93,7 +93,7 @@ impl Identities {
             Err(age::DecryptError::NoMatchingKeys) => return Ok(None),
             Err(source) => return Err(broken(source)),
         };
-        let mut share = Zeroizing::new([0; KEY_BYTES]);
+        let mut share = Zeroizing::new([0_u8; KEY_BYTES]);
         plain.read_exact(share.as_mut_slice()).map_err(|source| broken(source.into()))?;
         if plain.read(&mut [0]).map_err(|source| broken(source.into()))? != 0 {
             let recipient = recipient.clone();

@@ -27,6 +27,9 @@ mod verify;
 mod walk;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use batch::{Batch, Push, Taken};
 pub use error::{FieldError, TrailError};
 pub use export::{ExportedCast, export_asciicast};

@@ -446,8 +446,8 @@ fn fields<'a>(payload: &mut Cursor<'a>) -> Result<Vec<(&'a str, &'a str)>, Field
     let offset = payload.offset();
     let count = usize::from(payload.u16("event fields")?);
     if count > EVENT_FIELDS_MAX {
-        let limit = EVENT_FIELDS_MAX;
-        return Err(FieldError::Count { field: "event fields", offset, count, limit });
+        let (length, limit) = (count, EVENT_FIELDS_MAX);
+        return Err(FieldError::TooLong { field: "event fields", offset, length, limit });
     }
     (0..count).map(|_| Ok((payload.text("field name")?, payload.text("field value")?))).collect()
 }
@@ -490,3 +490,218 @@ const EXIT_STATUS: u8 = 22;
 const EXIT_SIGNAL: u8 = 23;
 const FILE_OPERATION: u8 = 24;
 const COMMAND: u8 = 25;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
+
+    use super::{ChannelVerdict, DATA_BYTES_MAX, EVENT_FIELDS_MAX, Record, Records, Source};
+    use crate::error::{FieldError, TrailError};
+
+    fn samples() -> Vec<Record<'static>> {
+        vec![
+            Record::Fact { name: "client_addr", value: "192.0.2.1" },
+            Record::Event { kind: "admitted", fields: vec![("policy", "admins"), ("é", "")] },
+            Record::Event { kind: "", fields: Vec::new() },
+            Record::ChannelOpen {
+                channel: 1,
+                kind: "session-shell",
+                verdict: ChannelVerdict::Allowed,
+                reason: "",
+            },
+            Record::ChannelOpen {
+                channel: u32::MAX,
+                kind: "direct-tcpip",
+                verdict: ChannelVerdict::Refused,
+                reason: "channel policy",
+            },
+            Record::ChannelClose { channel: 1 },
+            Record::Data { channel: 1, source: Source::Stdin, bytes: b"\x00\xff" },
+            Record::Data { channel: 1, source: Source::Stdout, bytes: b"" },
+            Record::Data { channel: 1, source: Source::Stderr, bytes: b"no" },
+            Record::Pty { channel: 1, term: "xterm-256color", columns: 80, rows: 24 },
+            Record::Resize { channel: 1, columns: 132, rows: u32::MAX },
+            Record::Eof { channel: 1, source: Source::Stdin },
+            Record::ExitStatus { channel: 1, status: 255 },
+            Record::ExitSignal {
+                channel: 1,
+                signal: "SEGV",
+                core_dumped: true,
+                message: "segmentation fault",
+            },
+            Record::FileOperation {
+                channel: 1,
+                operation: "rename",
+                path: b"/a",
+                new_path: b"/b\xff",
+                size: 0,
+                sha256: None,
+                result: "ok",
+            },
+            Record::FileOperation {
+                channel: 1,
+                operation: "read",
+                path: b"/a",
+                new_path: b"",
+                size: u64::MAX,
+                sha256: Some([9; 32]),
+                result: "ok",
+            },
+            Record::Command { channel: 1, command: b"ls -l\xff" },
+            Record::Note { text: "remark" },
+            Record::Gap { reason: "disk full", dropped_bytes: 7 },
+        ]
+    }
+
+    fn encoded(record: &Record<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        record.encode(77, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn samples_come_back() {
+        let samples = samples();
+        let bytes: Vec<u8> = samples.iter().flat_map(encoded).collect();
+        let decoded: Result<Vec<_>, FieldError> = Records::new(&bytes).collect();
+        let expected: Vec<_> = samples.into_iter().map(|record| (77, record)).collect();
+        assert_eq!(decoded.unwrap(), expected);
+    }
+
+    #[test]
+    fn truncated_at_every_byte_fails() {
+        for record in samples() {
+            let bytes = encoded(&record);
+            for length in 1..bytes.len() {
+                let mut records = Records::new(&bytes[..length]);
+                let first = records.next().unwrap();
+                assert!(matches!(first, Err(FieldError::Truncated { .. })), "{record:?} {length}");
+                assert!(records.next().is_none(), "{record:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn payload_of_another_length_fails() {
+        for record in samples() {
+            let mut longer = encoded(&record);
+            longer[4] += 1;
+            longer.push(0);
+            let first = Records::new(&longer).next().unwrap();
+            assert!(matches!(first, Err(FieldError::Trailing { left: 1, .. })), "{record:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_codes_and_long_lengths_fail() {
+        let data = encoded(&samples()[6]);
+        let exit_signal = encoded(&samples()[13]);
+        let event = encoded(&samples()[2]);
+        let channel_open = encoded(&samples()[3]);
+        let fact = encoded(&samples()[0]);
+        // 13 bytes of head, then the payload.
+        let cases = [
+            ("kind 0", &data, 0, 0, "record kind at byte 0 has the unknown value 0"),
+            ("kind 5", &data, 0, 5, "record kind at byte 0 has the unknown value 5"),
+            ("kind 26", &data, 0, 26, "record kind at byte 0 has the unknown value 26"),
+            ("source", &data, 17, 3, "source at byte 17 has the unknown value 3"),
+            ("verdict", &channel_open, 32, 2, "verdict at byte 32 has the unknown value 2"),
+            ("flag", &exit_signal, 23, 2, "core dumped at byte 23 has the unknown value 2"),
+            ("text", &fact, 15, 0xff, "fact name at byte 15 is not UTF-8"),
+            ("fields", &event, 15, 1, "event fields at byte 15 has length 256, above the limit 64"),
+            (
+                "payload length",
+                &data,
+                1,
+                1,
+                "record payload at byte 1 has length 16777227, above the limit 196608",
+            ),
+            (
+                "data length",
+                &data,
+                18,
+                1,
+                "data at byte 18 has length 16777218, above the limit 131072",
+            ),
+        ];
+        for (name, bytes, at, value, expected) in cases {
+            let mut altered = bytes.clone();
+            altered[at] = value;
+            let error = Records::new(&altered).next().unwrap().unwrap_err();
+            assert_eq!(error.to_string(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn fields_above_their_limits_are_not_encoded() {
+        let long_text = "x".repeat(65_536);
+        let long_bytes = vec![0; DATA_BYTES_MAX + 1];
+        let half = vec![0; DATA_BYTES_MAX];
+        let cases = [
+            ("text", Record::Note { text: &long_text }),
+            ("data", Record::Data { channel: 0, source: Source::Stdin, bytes: &long_bytes }),
+            (
+                "payload",
+                Record::FileOperation {
+                    channel: 0,
+                    operation: "rename",
+                    path: &half,
+                    new_path: &half,
+                    size: 0,
+                    sha256: None,
+                    result: "",
+                },
+            ),
+        ];
+        for (name, record) in cases {
+            let mut bytes = vec![1];
+            let error = record.encode(0, &mut bytes).unwrap_err();
+            assert!(matches!(error, TrailError::TooLong { .. }), "{name}: {error}");
+            assert_eq!(bytes, [1], "{name}");
+        }
+        let fields = vec![("a", "b"); EVENT_FIELDS_MAX + 1];
+        let error = Record::Event { kind: "x", fields }.encode(0, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, TrailError::EventFields { count: 65, limit: 64 }), "{error}");
+    }
+
+    /// Failures are shown, not kept in files next to the sources.
+    fn config() -> ProptestConfig {
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        #[test]
+        fn any_record_comes_back(
+            t_ns in any::<u64>(),
+            numbers in any::<[u32; 3]>(),
+            text in ".*",
+            bytes in any::<Vec<u8>>(),
+        ) {
+            let [channel, columns, rows] = numbers;
+            let all = [
+                Record::Fact { name: &text, value: &text },
+                Record::Event { kind: &text, fields: vec![(text.as_str(), "x"); 2] },
+                Record::Data { channel, source: Source::Stderr, bytes: &bytes },
+                Record::Pty { channel, term: &text, columns, rows },
+                Record::Command { channel, command: &bytes },
+            ];
+            for record in all {
+                let mut out = Vec::new();
+                record.encode(t_ns, &mut out).unwrap();
+                let mut records = Records::new(&out);
+                prop_assert_eq!(records.next(), Some(Ok((t_ns, record))));
+                prop_assert!(records.next().is_none());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_records_or_an_error(bytes in any::<Vec<u8>>()) {
+            let decoded: Vec<_> = Records::new(&bytes).collect();
+            for good in decoded.iter().rev().skip(1) {
+                prop_assert!(good.is_ok());
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crate::error::TrailError;
 use crate::header::WrappedShare;
 use crate::sign::SigningKey;
 
-/// The most groups of one recipient list: each costs about 250 bytes a member in every trail.
+/// The most groups of one recipient list: each member costs 300 to 500 bytes in every trail.
 pub const GROUPS_MAX: usize = 16;
 
 /// The most members of one group: all have to come together to open a trail.
@@ -86,6 +86,9 @@ fn parse_group(list: &'static str, texts: &[String]) -> Result<Group, TrailError
     check_count(list, "members in a group", texts.len(), MEMBERS_MAX)?;
     let mut group: Group = Vec::with_capacity(texts.len());
     for text in texts {
+        if text.trim().to_ascii_lowercase().starts_with(SECRET_KEY_PREFIX) {
+            return Err(TrailError::RecipientIsSecret { list });
+        }
         let key = text
             .trim()
             .parse::<x25519::Recipient>()
@@ -126,3 +129,6 @@ fn wrap(group: &[Member], key: &ContentKey) -> Result<Vec<WrappedShare>, TrailEr
     }
     Ok(wrapped_shares)
 }
+
+/// What the text of an age identity starts with, in lower case.
+const SECRET_KEY_PREFIX: &str = "age-secret-key-";

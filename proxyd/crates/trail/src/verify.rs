@@ -9,8 +9,8 @@ use crate::sign::VerifyingKey;
 use crate::stream::Counts;
 use crate::walk::{Step, Walk};
 
-/// Reads a whole trail and checks every frame. With `key` the trail has to be signed by it; without,
-/// the report says only that the trail is consistent with the key it names itself.
+/// Reads a whole trail and checks every frame. With `key` the trail has to be signed by it;
+/// without, the report says only that the trail is consistent with the key it names itself.
 ///
 /// Fails if the source does or if the header is cut, altered or signed by another key: nothing
 /// after it can be trusted then. All other findings are in the report.

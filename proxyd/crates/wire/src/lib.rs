@@ -3,5 +3,4 @@
 //!
 //! Every function takes bytes as a peer sent them, bounds what it reads, and names what it refuses.
 
-pub mod sniff;
 pub mod user_name;

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Separators inside brackets do not count. Where users name the target, the last field is the
-//! target, so that the user may hold separators itself (`alice@corp.example@db1`); elsewhere all that
-//! follows the key-value fields is the user.
+//! target, so that the user may hold separators itself (`alice@corp.example@db1`); elsewhere all
+//! that follows the key-value fields is the user.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -53,7 +53,7 @@ pub enum UserNameError {
     /// Brackets that do not form one pair.
     #[error("user name has unpaired or repeated brackets")]
     Brackets,
-    /// A key-value field whose key is empty or holds other than ASCII letters, digits, `_`, `-`, `.`.
+    /// A key that is empty or holds other than ASCII letters, digits, `_`, `-` and `.`.
     #[error("key-value field {index} of the user name has no proper key")]
     Key {
         /// Index of the field.

@@ -114,7 +114,7 @@ impl Client {
 
     /// The user name as it was typed, fit for a record.
     pub(super) fn user_as_typed(&self) -> String {
-        clean(self.acceptor.user().unwrap_or_default(), user_name::USER_NAME_BYTES_MAX)
+        clean(self.acceptor.user().unwrap_or_default(), user_name::NAME_BYTES_MAX)
     }
 
     /// Reads the fields of the user name; tells the user where it cannot be understood.
@@ -209,12 +209,16 @@ impl Client {
     async fn incoming(&mut self, deadline: Duration) -> Result<Incoming, Stop> {
         loop {
             let message = self.link.message(deadline).await.map_err(stop)?;
-            match self.acceptor.receive(&message).map_err(|error| judge(error))? {
+            match self.acceptor.receive(&message).map_err(judge)? {
                 Incoming::Reply(reply) => self.send(&reply).await?,
                 Incoming::Attempt(attempt) => {
                     self.waiting = match attempt {
                         Attempt::Interactive => Waiting::Questions,
-                        _ => Waiting::Verdict,
+                        Attempt::Nothing
+                        | Attempt::Password(_)
+                        | Attempt::KeyOffer(_)
+                        | Attempt::Key(_)
+                        | Attempt::Unusable => Waiting::Verdict,
                     };
                     return Ok(Incoming::Attempt(attempt));
                 }
@@ -301,7 +305,7 @@ impl Present for Client {
     async fn reject(&mut self) -> Result<(), Stop> {
         self.given = None;
         self.waiting = Waiting::No;
-        let message = self.acceptor.reject(&self.methods).map_err(|error| judge(error))?;
+        let message = self.acceptor.reject(&self.methods).map_err(judge)?;
         self.send(&message).await
     }
 }

@@ -2,14 +2,15 @@
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
+use proxyd_policy::settings::HostKeyType;
 use proxyd_ssh::message::text::clean;
 use proxyd_ssh::transport::{
-    Algorithms, Cipher, KeyAlgorithm, KexMethod, Leg, RekeyLimits, ServerConfig, Version,
+    Algorithms, Cipher, KexMethod, KeyAlgorithm, Leg, RekeyLimits, ServerConfig, Version,
 };
 
+use super::Ssh;
 use super::client::Client;
 use super::link::{Arrived, Link, LinkError};
-use super::Ssh;
 use crate::net::accept::Accepted;
 use crate::session::Session;
 use crate::session::event::Event;
@@ -27,9 +28,13 @@ pub(super) async fn greet(
 ) -> Result<Client, Stop> {
     let settings = &admitted.policy().settings;
     let server = admitted.flow().original_destination;
+    let types = match settings.client_side.host_keys.as_slice() {
+        [] => HostKeyType::ALL,
+        some => some,
+    };
     let host_keys = ssh
         .host_keys
-        .shown(server, &settings.client_side.host_keys)
+        .shown(server, types)
         .await
         .map_err(|error| Stop::gateway("handshake", error))?;
     let version = Version::new(settings.version.as_deref().unwrap_or(VERSION));

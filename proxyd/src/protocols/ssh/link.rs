@@ -1,6 +1,5 @@
 //! A leg on its socket: whole messages with a deadline, until the relay takes over.
 
-use std::future::Future;
 use std::time::Duration;
 
 use proxyd_ssh::transport::{Event, KeyAlgorithm, Leg};
@@ -12,7 +11,7 @@ use crate::clock::Clock;
 
 /// Why nothing more comes of a leg.
 #[derive(Debug, ThisError)]
-pub enum LinkError {
+pub(super) enum LinkError {
     /// The peer broke the protocol, or no algorithm fits.
     #[error("the ssh connection failed")]
     Protocol(#[from] proxyd_ssh::Error),

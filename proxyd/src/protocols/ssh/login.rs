@@ -7,7 +7,9 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::{GatewayAuthentication, ServerMethod};
 use proxyd_ssh::auth::acceptor::Attempt;
 use proxyd_ssh::auth::connector::{Connector, Outcome};
-use proxyd_ssh::transport::{ClientConfig, HostKey, KeyAlgorithm, Leg, RekeyLimits, Version, fingerprint};
+use proxyd_ssh::transport::{
+    ClientConfig, HostKey, KeyAlgorithm, Leg, RekeyLimits, Version, fingerprint,
+};
 
 use super::Ssh;
 use super::client::Client;
@@ -43,10 +45,8 @@ pub(super) async fn log_in(
     let deadline = client.deadline();
     let mut login = Login { link, connector, deadline };
     login.link.send(&hello, deadline).await.map_err(stop)?;
-    match login.outcome(client).await? {
-        Outcome::Ready => {}
-        _ => return Err(Stop::server("login", LinkError::Closed)),
-    }
+    // The connector takes nothing but the service's acceptance at this point.
+    login.outcome(client).await?;
     login.authenticate(session, admitted, authorized, client).await?;
     Ok(Server { link: login.link })
 }
@@ -99,10 +99,8 @@ async fn judge(
 ) -> Result<(), Stop> {
     let check = admitted.policy().settings.server_side.host_key_check;
     let server = authorized.target().address();
-    let key = KnownKey {
-        algorithm: offer.algorithm.key_type().to_owned(),
-        blob: offer.blob.clone(),
-    };
+    let key =
+        KnownKey { algorithm: offer.algorithm.key_type().to_owned(), blob: offer.blob.clone() };
     let verdict = ssh.host_keys.judge(server, check, &key).await;
     let verdict = verdict.map_err(|error| Stop::gateway("host-key", error))?;
     let trust = verdict.map_or_else(DenyReason::code, crate::hostkeys::Trust::as_str);
@@ -200,7 +198,12 @@ impl Login {
                 Attempt::Interactive if offered.contains(&"keyboard-interactive") => {
                     self.interactive(session, client).await?
                 }
-                _ => Some(methods.clone()),
+                Attempt::Nothing
+                | Attempt::Password(_)
+                | Attempt::KeyOffer(_)
+                | Attempt::Key(_)
+                | Attempt::Interactive
+                | Attempt::Unusable => Some(methods.clone()),
             };
             let Some(left) = left else { return Ok(()) };
             methods = left;
@@ -252,10 +255,9 @@ impl Login {
         loop {
             let message = self.link.message(self.deadline).await.map_err(stop)?;
             let outcome = self.connector.receive(&message);
-            match outcome.map_err(|error| Stop::server("login", error))? {
-                Outcome::Banner(text) => client.tell(&text).await?,
-                outcome => return Ok(outcome),
-            }
+            let outcome = outcome.map_err(|error| Stop::server("login", error))?;
+            let Outcome::Banner(text) = outcome else { return Ok(outcome) };
+            client.tell(&text).await?;
         }
     }
 }
@@ -276,11 +278,10 @@ fn verdict(
     method: &'static str,
     outcome: Outcome,
 ) -> Result<Option<Vec<String>>, Stop> {
-    let accepted = match &outcome {
-        Outcome::Success => true,
-        Outcome::Failure { partial_success, .. } => *partial_success,
-        _ => false,
-    };
+    let accepted = matches!(
+        outcome,
+        Outcome::Success | Outcome::Failure { partial_success: true, .. }
+    );
     // The question for methods is no attempt, unless the server takes it as one.
     if method != "none" || accepted {
         session.note(Event::ServerLogin { method, accepted });
@@ -288,7 +289,10 @@ fn verdict(
     match outcome {
         Outcome::Success => Ok(None),
         Outcome::Failure { methods, .. } => Ok(Some(methods)),
-        _ => Err(DenyReason::ServerAuthenticationFailed.into()),
+        Outcome::Ready
+        | Outcome::Questions(_)
+        | Outcome::PasswordExpired(_)
+        | Outcome::Banner(_) => Err(DenyReason::ServerAuthenticationFailed.into()),
     }
 }
 

@@ -4,13 +4,13 @@
 //! answers and asks from then on, [`login`] plays client to the server, [`relay`] passes messages
 //! between the two until one of them ends.
 
-mod link;
-mod greet;
-mod client;
-mod login;
-mod relay;
 mod channels;
+mod client;
+mod greet;
+mod link;
+mod login;
 mod record;
+mod relay;
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use proxyd_policy::admit::Admitted;
 use self::client::Client;
 use self::login::Server;
 use crate::clock::Clock;
+use crate::dial::TargetLink;
 use crate::hostkeys::HostKeys;
 use crate::net::accept::Accepted;
 use crate::recording::Recorder;
-use crate::dial::TargetLink;
 use crate::session::Session;
 use crate::session::protocol::Protocol;
 use crate::session::stop::Stop;

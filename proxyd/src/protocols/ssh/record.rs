@@ -10,11 +10,10 @@ use crate::recording::Recorder;
 /// Bytes of a terminal's type or a signal's name that are kept.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Records one thing seen; `content` says whether the channel's data is wanted too.
-pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>, content: bool) {
+/// Records one thing seen.
+pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>) {
     match *seen {
         Seen::Nothing => {}
-        Seen::Data { .. } if !content => {}
         Seen::Data { channel, stream, bytes } => data(recorder, channel.0, stream, bytes),
         Seen::Terminal { channel, kind, size } => {
             let term = clean(kind, NAME_BYTES_MAX);

@@ -106,8 +106,8 @@ impl Driver<'_> {
         loop {
             let client = self.pump(Side::Client)?;
             let server = self.pump(Side::Server)?;
-            let sent = flush(&mut self.client, Blame::Client)?
-                | flush(&mut self.server, Blame::Server)?;
+            let sent =
+                flush(&mut self.client, Blame::Client)? | flush(&mut self.server, Blame::Server)?;
             if client == Flow::Ended || server == Flow::Ended {
                 return Ok(());
             }
@@ -343,11 +343,20 @@ impl Passing<'_, '_> {
 
     fn record(&mut self, seen: &Seen<'_>) {
         if let Some(recorder) = self.recorder.as_mut() {
-            let content = match seen {
+            let wanted = match seen {
                 Seen::Data { channel, .. } => self.channels.records(*channel),
-                _ => true,
+                Seen::Nothing
+                | Seen::Terminal { .. }
+                | Seen::Resize { .. }
+                | Seen::Opened { .. }
+                | Seen::Eof { .. }
+                | Seen::Closed { .. }
+                | Seen::ExitStatus { .. }
+                | Seen::ExitSignal { .. } => true,
             };
-            record::seen(recorder, seen, content);
+            if wanted {
+                record::seen(recorder, seen);
+            }
         }
         if let Seen::Closed { channel, from: Side::Server } = seen {
             self.channels.closed(*channel);

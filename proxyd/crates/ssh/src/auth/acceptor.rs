@@ -102,9 +102,7 @@ impl Acceptor {
             (number, true) => {
                 Err(AuthError::Unexpected { number, expected: "an authentication request" })
             }
-            (number, false) => {
-                Err(AuthError::Unexpected { number, expected: "a service request" })
-            }
+            (number, false) => Err(AuthError::Unexpected { number, expected: "a service request" }),
         }
     }
 

@@ -55,7 +55,7 @@ impl Rules {
 }
 
 /// The program that a request starts, if it is one that does.
-pub fn program<'m>(request: &Request<'m>) -> Result<Option<Program<'m>>, DecodeError> {
+pub(super) fn program<'m>(request: &Request<'m>) -> Result<Option<Program<'m>>, DecodeError> {
     Ok(match request.kind {
         b"shell" => Some(Program::Shell),
         b"exec" => Some(Program::Exec(request.argument("command")?)),
@@ -65,7 +65,7 @@ pub fn program<'m>(request: &Request<'m>) -> Result<Option<Program<'m>>, DecodeE
 }
 
 /// Whether a global request goes on.
-pub fn passes_global(from: Side, kind: &[u8]) -> bool {
+pub(super) fn passes_global(from: Side, kind: &[u8]) -> bool {
     match from {
         Side::Client => kind == b"keepalive@openssh.com" || kind == b"no-more-sessions@openssh.com",
         Side::Server => kind == b"keepalive@openssh.com",
@@ -73,12 +73,12 @@ pub fn passes_global(from: Side, kind: &[u8]) -> bool {
 }
 
 /// Whether a channel type exists at all (RFC 4254, and OpenSSH's PROTOCOL).
-pub fn is_known_channel(kind: &[u8]) -> bool {
+pub(super) fn is_known_channel(kind: &[u8]) -> bool {
     KNOWN_CHANNELS.contains(&kind)
 }
 
 /// A peer's name for something, fit for a record.
-pub fn name(kind: &[u8]) -> String {
+pub(super) fn name(kind: &[u8]) -> String {
     clean(kind, NAME_BYTES_MAX)
 }
 

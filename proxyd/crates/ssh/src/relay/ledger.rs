@@ -8,7 +8,7 @@ use crate::limits::DATA_PACKET_BYTES_MAX;
 
 /// What may still be sent towards one peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ledger {
+pub(super) struct Ledger {
     window_bytes: u32,
     debt_bytes: u32,
     packet_bytes_max: u32,
@@ -17,7 +17,7 @@ pub struct Ledger {
 impl Ledger {
     /// The credit that a peer opens a channel with; a packet limit of zero is refused, since
     /// nobody could ever send to it.
-    pub fn open(window_bytes: u32, packet_bytes_max: u32) -> Result<Self, RelayError> {
+    pub(super) fn open(window_bytes: u32, packet_bytes_max: u32) -> Result<Self, RelayError> {
         if packet_bytes_max == 0 {
             return Err(RelayError::NoPackets);
         }
@@ -27,12 +27,12 @@ impl Ledger {
 
     /// The largest packet, as it is announced to the other peer.
     #[must_use]
-    pub const fn packet_bytes_max(&self) -> u32 {
+    pub(super) const fn packet_bytes_max(&self) -> u32 {
         self.packet_bytes_max
     }
 
     /// More credit; returns what of it goes on to the other peer once our debt is paid.
-    pub fn grant(&mut self, bytes: u32) -> Result<u32, RelayError> {
+    pub(super) fn grant(&mut self, bytes: u32) -> Result<u32, RelayError> {
         self.window_bytes =
             self.window_bytes.checked_add(bytes).ok_or(RelayError::WindowOverflow)?;
         let paid = bytes.min(self.debt_bytes);
@@ -41,7 +41,7 @@ impl Ledger {
     }
 
     /// Data of the other peer; fails where it is more than was granted.
-    pub fn spend(&mut self, bytes: usize) -> Result<(), RelayError> {
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), RelayError> {
         let packet_bytes_max = self.packet_bytes_max;
         let overrun = RelayError::Overrun { bytes, window_bytes: self.window_bytes };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -56,7 +56,7 @@ impl Ledger {
     ///
     /// Only for a channel on which the other peer does not send yet: it believes that the credit
     /// is still whole until the debt is paid.
-    pub fn inject(&mut self, bytes: usize) -> bool {
+    pub(super) fn inject(&mut self, bytes: usize) -> bool {
         let Ok(bytes) = u32::try_from(bytes) else { return false };
         if bytes > self.packet_bytes_max || bytes > self.window_bytes {
             return false;

@@ -381,11 +381,12 @@ impl Relay {
         let request = Request::parse(message)?;
         let channel = self.table.named(from, request.recipient)?;
         not_closed(channel, from, number::CHANNEL_REQUEST)?;
-        if from == Side::Client && channel.stage != Stage::Started {
-            if let Some(program) = filter::program(&request)? {
-                let (client, want_reply) = (channel.client, request.want_reply);
-                return Ok(Step::Judge(Start { channel: channel.id, program, client, want_reply }));
-            }
+        if from == Side::Client
+            && channel.stage != Stage::Started
+            && let Some(program) = filter::program(&request)?
+        {
+            let (client, want_reply) = (channel.client, request.want_reply);
+            return Ok(Step::Judge(Start { channel: channel.id, program, client, want_reply }));
         }
         if let Some(seen) = self.rules.passes_request(from, channel.id, &request)? {
             if request.want_reply {

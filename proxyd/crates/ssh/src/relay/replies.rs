@@ -16,22 +16,22 @@ enum Reply {
 
 /// The requests of one direction that have no reply yet.
 #[derive(Debug, Default)]
-pub struct Replies(VecDeque<Reply>);
+pub(super) struct Replies(VecDeque<Reply>);
 
 impl Replies {
     /// A request went on to the other peer.
-    pub fn expect(&mut self) -> Result<(), RelayError> {
+    pub(super) fn expect(&mut self) -> Result<(), RelayError> {
         self.push(Reply::Peer)
     }
 
     /// We answer a request; gives the replies whose turn it is.
-    pub fn answer(&mut self, message: Vec<u8>) -> Result<Vec<Vec<u8>>, RelayError> {
+    pub(super) fn answer(&mut self, message: Vec<u8>) -> Result<Vec<Vec<u8>>, RelayError> {
         self.push(Reply::Own(message))?;
         Ok(self.due())
     }
 
     /// The other peer replied; gives our own replies whose turn it is after that one.
-    pub fn replied(&mut self) -> Result<Vec<Vec<u8>>, RelayError> {
+    pub(super) fn replied(&mut self) -> Result<Vec<Vec<u8>>, RelayError> {
         match self.0.pop_front() {
             Some(Reply::Peer) => Ok(self.due()),
             Some(Reply::Own(_)) | None => Err(RelayError::UnsolicitedReply),

@@ -9,7 +9,7 @@ use crate::limits::CHANNELS_MAX;
 
 /// How far a channel's own session has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(super) enum Stage {
     /// The server has not confirmed it.
     Opening,
     /// Open; no program was started on it, so no data may pass.
@@ -20,7 +20,7 @@ pub enum Stage {
 
 /// One channel, opened by the client.
 #[derive(Debug)]
-pub struct Channel {
+pub(super) struct Channel {
     /// Its number in the record; never used twice on a connection.
     pub id: ChannelId,
     /// How far it has come.
@@ -39,7 +39,7 @@ pub struct Channel {
 
 /// What one peer will not send any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// It may send anything.
     #[default]
     Nothing,
@@ -51,7 +51,7 @@ pub enum Ended {
 
 /// One value for each peer.
 #[derive(Debug, Default)]
-pub struct PerSide<T> {
+pub(super) struct PerSide<T> {
     /// The client's.
     pub client: T,
     /// The server's.
@@ -60,7 +60,7 @@ pub struct PerSide<T> {
 
 impl<T> PerSide<T> {
     /// The value of `side`.
-    pub const fn of(&mut self, side: Side) -> &mut T {
+    pub(super) const fn of(&mut self, side: Side) -> &mut T {
         match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
@@ -71,7 +71,7 @@ impl<T> PerSide<T> {
 impl Channel {
     /// The number by which `side` knows the channel.
     #[must_use]
-    pub const fn number(&self, side: Side) -> u32 {
+    pub(super) const fn number(&self, side: Side) -> u32 {
         match side {
             Side::Client => self.client,
             Side::Server => self.server,
@@ -81,7 +81,7 @@ impl Channel {
 
 /// All channels, by the client's number, with a way from the server's.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(super) struct Table {
     channels: HashMap<u32, Channel>,
     by_server: HashMap<u32, u32>,
     opened: u32,
@@ -90,12 +90,12 @@ pub struct Table {
 impl Table {
     /// Whether no further channel fits.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.channels.len() >= CHANNELS_MAX
     }
 
     /// A channel the client opens under its number `client`, with its credit.
-    pub fn open(&mut self, client: u32, credit: Ledger) -> Result<ChannelId, RelayError> {
+    pub(super) fn open(&mut self, client: u32, credit: Ledger) -> Result<ChannelId, RelayError> {
         if self.channels.contains_key(&client) {
             return Err(RelayError::NumberInUse { number: client });
         }
@@ -116,7 +116,7 @@ impl Table {
     }
 
     /// The server confirmed the channel under its own number.
-    pub fn confirm(
+    pub(super) fn confirm(
         &mut self,
         client: u32,
         server: u32,
@@ -135,14 +135,14 @@ impl Table {
     }
 
     /// The server refused the channel.
-    pub fn refused(&mut self, client: u32) -> Result<ChannelId, RelayError> {
+    pub(super) fn refused(&mut self, client: u32) -> Result<ChannelId, RelayError> {
         let id = self.opening(client)?.id;
         self.channels.remove(&client);
         Ok(id)
     }
 
     /// The confirmed channel that a message from `from` names by the other peer's number.
-    pub fn named(&mut self, from: Side, number: u32) -> Result<&mut Channel, RelayError> {
+    pub(super) fn named(&mut self, from: Side, number: u32) -> Result<&mut Channel, RelayError> {
         let unknown = RelayError::UnknownChannel { number };
         let client = match from {
             Side::Server => number,
@@ -158,12 +158,12 @@ impl Table {
     }
 
     /// The confirmed channel with this number of the client.
-    pub fn of_client(&mut self, client: u32) -> Result<&mut Channel, RelayError> {
+    pub(super) fn of_client(&mut self, client: u32) -> Result<&mut Channel, RelayError> {
         self.named(Side::Server, client)
     }
 
     /// Forgets a channel that both peers have closed.
-    pub fn remove(&mut self, client: u32) {
+    pub(super) fn remove(&mut self, client: u32) {
         if let Some(channel) = self.channels.remove(&client) {
             self.by_server.remove(&channel.server);
         }

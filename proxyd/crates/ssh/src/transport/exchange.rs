@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cursor::{Reader, Writer};
 use crate::error::Error;
+use crate::limits::EXCHANGES_BEFORE_AUTH_MAX;
 use crate::transport::hostkey::verify_signature;
 use crate::transport::kex::{Ephemeral, SharedSecret};
 use crate::transport::kexinit::{Choice, KexInit, Negotiated, Round, Side, compose, extensions};
@@ -169,6 +170,7 @@ impl Leg {
     }
 
     fn on_kexinit(&mut self, ours: Vec<u8>, theirs: Vec<u8>) -> Result<Step, Error> {
+        self.count_exchange()?;
         let side = self.role.side();
         let init = KexInit::parse(&theirs)?;
         let first = self.session_id.is_none();
@@ -195,6 +197,16 @@ impl Leg {
             }
         };
         Ok(Step::Again)
+    }
+
+    const fn count_exchange(&mut self) -> Result<(), Error> {
+        if !self.authenticated {
+            self.exchanges_before_auth += 1;
+            if self.exchanges_before_auth > EXCHANGES_BEFORE_AUTH_MAX {
+                return Err(Error::TooManyExchanges { limit: EXCHANGES_BEFORE_AUTH_MAX });
+            }
+        }
+        Ok(())
     }
 
     /// Server role: makes the secret, signs, and puts our keys into use.
@@ -278,8 +290,8 @@ impl Leg {
         let session_id = self.session_id.get_or_insert(*hash);
         let derivation = Derivation { secret, hash, session_id };
         let (to_server, to_client) = (terms.choice.to_server, terms.choice.to_client);
-        let server_keys = derivation.material(to_server, Direction::ToServer)?;
-        let client_keys = derivation.material(to_client, Direction::ToClient)?;
+        let server_keys = derivation.material(to_server, Direction::ToServer);
+        let client_keys = derivation.material(to_client, Direction::ToClient);
         let (seal, open) = match self.role.side() {
             Side::Server => {
                 (SealKey::new(to_client, &client_keys)?, OpenKey::new(to_server, &server_keys)?)

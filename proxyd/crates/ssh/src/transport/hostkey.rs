@@ -315,3 +315,168 @@ fn wrong(part: &'static str, found: &[u8], algorithm: KeyAlgorithm) -> Error {
     let found = printable(found, NAME_BYTES_MAX);
     Error::WrongAlgorithm { part, found, algorithm: algorithm.name() }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::digest::{SHA512, digest};
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    /// A key and a signature made by OpenSSH 9.2 (`ssh-keygen -Y sign -n test` over "hello").
+    struct Vector {
+        algorithm: &'static str,
+        key: &'static str,
+        signature: &'static str,
+        fingerprint: &'static str,
+    }
+
+    impl Vector {
+        fn key(&self) -> Vec<u8> {
+            STANDARD.decode(self.key).unwrap()
+        }
+
+        fn signature(&self) -> Vec<u8> {
+            STANDARD.decode(self.signature).unwrap()
+        }
+
+        fn verify(&self, key: &[u8], signature: &[u8]) -> Result<(), Error> {
+            verify_signature(self.algorithm.as_bytes(), key, signature, &signed())
+        }
+    }
+
+    /// What such a signature covers (OpenSSH's PROTOCOL.sshsig, section 3).
+    fn signed() -> Vec<u8> {
+        let mut writer = Writer::new();
+        let hash = digest(&SHA512, b"hello");
+        writer.raw(b"SSHSIG").string(b"test").string(b"").string(b"sha512").string(hash.as_ref());
+        writer.into_bytes()
+    }
+
+    #[test]
+    fn keys_and_signatures_of_openssh_verify() {
+        for vector in VECTORS {
+            vector.verify(&vector.key(), &vector.signature()).expect(vector.algorithm);
+            assert_eq!(fingerprint(&vector.key()), vector.fingerprint);
+        }
+    }
+
+    #[test]
+    fn a_signature_over_other_data_or_by_another_key_does_not_verify() {
+        for vector in VECTORS {
+            let (key, signature) = (vector.key(), vector.signature());
+            let name = vector.algorithm.as_bytes();
+            let failure = verify_signature(name, &key, &signature, b"other").unwrap_err();
+            assert!(matches!(failure, Error::BadSignature { .. }), "{}", vector.algorithm);
+            for other in VECTORS.iter().filter(|other| other.algorithm != vector.algorithm) {
+                assert!(vector.verify(&other.key(), &signature).is_err());
+                assert!(vector.verify(&key, &other.signature()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn keys_and_signatures_cut_or_changed_anywhere_are_refused() {
+        for vector in VECTORS {
+            let (key, signature) = (vector.key(), vector.signature());
+            for index in 0..key.len() {
+                assert!(vector.verify(&key[..index], &signature).is_err(), "key cut at {index}");
+                let mut changed = key.clone();
+                changed[index] ^= 1;
+                assert!(vector.verify(&changed, &signature).is_err(), "key changed at {index}");
+            }
+            for index in 0..signature.len() {
+                assert!(vector.verify(&key, &signature[..index]).is_err(), "cut at {index}");
+                let mut changed = signature.clone();
+                changed[index] ^= 1;
+                assert!(vector.verify(&key, &changed).is_err(), "changed at {index}");
+            }
+            let longer = |bytes: &[u8]| [bytes, &[0]].concat();
+            assert!(vector.verify(&longer(&key), &signature).is_err());
+            assert!(vector.verify(&key, &longer(&signature)).is_err());
+        }
+    }
+
+    #[test]
+    fn rsa_keys_have_a_size_range() {
+        for (bits, legal) in
+            [(1024, false), (2047, false), (2048, true), (8192, true), (8200, false)]
+        {
+            let mut modulus = vec![0xff; bits / 8 + usize::from(bits % 8 > 0)];
+            modulus[0] = u8::try_from(0xff >> (modulus.len() * 8 - bits)).unwrap();
+            let (mut key, mut signature) = (Writer::new(), Writer::new());
+            key.string(b"ssh-rsa").mpint(&[1, 0, 1]).mpint(&modulus);
+            signature.string(b"rsa-sha2-256").string(&vec![1; bits / 8]);
+            let failure =
+                verify_signature(b"rsa-sha2-256", key.as_bytes(), signature.as_bytes(), b"")
+                    .unwrap_err();
+            assert_eq!(!matches!(failure, Error::RsaSize { .. }), legal, "{bits}: {failure}");
+        }
+    }
+
+    #[test]
+    fn old_and_unknown_algorithms_are_refused() {
+        for name in ["ssh-rsa", "ssh-dss", "", "ssh-ed25519\n"] {
+            let failure = verify_signature(name.as_bytes(), &[], &[], &[]).unwrap_err();
+            assert!(matches!(failure, Error::UnknownAlgorithm { .. }), "{name}");
+        }
+    }
+
+    #[test]
+    fn our_keys_sign_what_verifies_and_survive_storage() {
+        let keys = [HostKey::generate_ed25519().unwrap(), HostKey::generate_rsa().unwrap()];
+        for key in keys {
+            let stored = HostKey::from_pkcs8(&key.to_pkcs8().unwrap()).unwrap();
+            assert_eq!(stored.public_blob(), key.public_blob());
+            for &algorithm in key.algorithms() {
+                let signature = stored.sign(algorithm, b"data").unwrap();
+                let name = algorithm.name().as_bytes();
+                verify_signature(name, key.public_blob(), &signature, b"data").unwrap();
+            }
+            let wrong = KeyAlgorithm::EcdsaP256;
+            assert!(matches!(key.sign(wrong, b"data"), Err(Error::WrongAlgorithm { .. })));
+        }
+    }
+
+    #[test]
+    fn malformed_private_keys_are_refused() {
+        let der = HostKey::generate_ed25519().unwrap().to_pkcs8().unwrap();
+        for length in 0..der.len() {
+            let failure = HostKey::from_pkcs8(&der[..length]).err().unwrap();
+            assert!(matches!(failure, Error::PrivateKey(_)), "cut at {length}");
+        }
+    }
+
+    const VECTORS: [Vector; 5] = [
+        Vector {
+            algorithm: "ssh-ed25519",
+            key: "AAAAC3NzaC1lZDI1NTE5AAAAIAlNHwglXBWE4bvG56+syDWYXKxS9SElosiGwJ5N8pgx",
+            signature: "AAAAC3NzaC1lZDI1NTE5AAAAQPBS1M7sMiY3CTSbqf2LuANe0X0PdyZ/iZH3gu74CsD7nyo1eGIjacugKXKuJCGTEcNlvGWH+JtU0iRcrLj6nQI=",
+            fingerprint: "SHA256:KcPIspS2youeam0tE/QUjoaQX4vYYxvJku6DMTHGt0Q",
+        },
+        Vector {
+            algorithm: "rsa-sha2-512",
+            key: "AAAAB3NzaC1yc2EAAAADAQABAAABAQCvmPHMTpANhV6av2pcWPfv8lOYy7WsKi76blaKE4uSzRrZDGDhbND0ZW4zLjVSBwCfa+EvmjNnUlbtzvoXgO6O3yZWU2iOcMLAOdj8t/lvP8hV0dv5SewTEmfhT7m59Ldo0OcL/XiacgtPhDbRq+Q5Kk5f4kJdvE1lImSEhClGPdIlmSLcOidY7myU9IDS5Oze8mFJViUhxM9wnKYCv0BQo07omfwq4GWP+xoKNGXmhKsce0vlEkVsM99qdgHdODij+RzmJ6D4qHoL+mVqMfksKd1OBUHm251mlZrsr6mUmKhMc+dGJoXVQDXBYTPo400ikiGPSLWdtwRWAOa7JXb1",
+            signature: "AAAADHJzYS1zaGEyLTUxMgAAAQAN1NwYzxjb5j/L3rDk8l1XHlrlO1arVoOXw/MhHWMIcQZ4zCuDC0QgETgeASaC211h78qn4/M1JSXK5YJZT4zOmfor97k4X90gI32hbKLwhPM8AubL/UGoe5HSYABz2qy0YUvPiPSpQ0OFX1KQ2W2EG3egKJGWoqxNWxDHVbrxxaM2WiPQ1CQbjkc2zvNFDjyP9bqzY7w8Qyfy0FvCGZ7eHBbgaZwchPsopcyjEbqRcZVFurpOfJpVW1UvMHmFuQETK0YwVVOkwIpmiu7yty6MWXfj5/eYDu076iguXuXoZqWbrYtZy1ybbb+LTSctV/ujmSQVknccva90P/j/wreb",
+            fingerprint: "SHA256:WR0t39rf7TtHUZpp5TTdw3lTcRbAwIIsM5+VqmvjPD0",
+        },
+        Vector {
+            algorithm: "ecdsa-sha2-nistp256",
+            key: "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBN+2AbVF0Zs0UkW/9RqZxeWU86Wk/ih/F7jzhY88yOXMX25Ol0FMA2J5uVOzikfwb9QNaKbJay3BoRKSdI1cBXc=",
+            signature: "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAABJAAAAIF4sRDG5RJjhKsXmixwg1jdK/3zzLuOQJZVPpcHbyJ5hAAAAIQCmA1BN109myykVBdT607S3Lc25yftrvKRlZGJpx+k/KQ==",
+            fingerprint: "SHA256:pqKtq0BjPQLa9u0clhn0hPVomm+ULjgYzZVUcZCnFHs",
+        },
+        Vector {
+            algorithm: "ecdsa-sha2-nistp384",
+            key: "AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBJVUBZLmcYD/gvfUSBELnYUHZ3vKgRlZGfqTdSWjuUWOyo48n6r4IOulEsZF/umSFNPATixNr4aH8u06CUIWVSAMCOuvyXw6zwJE/PIH8VHILwm7xXWANgbjScMlCDdSMQ==",
+            signature: "AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAABpAAAAMBKRxwg5oIXO/ce4MknmxoDPzQkczdwndUaR+rzFvRcnykqlpZI1+WeP0uQZRhTgvAAAADEA+XvmTEYztJqKbCriMWhtqZxBtYR72bOFIYxCrlRHie271OKn72y6EhfUyrhxzFk3",
+            fingerprint: "SHA256:3wUuRHjxa3Bj6V21Yi1ByIK11AxJMpmAgsQsQicJmcA",
+        },
+        Vector {
+            algorithm: "ecdsa-sha2-nistp521",
+            key: "AAAAE2VjZHNhLXNoYTItbmlzdHA1MjEAAAAIbmlzdHA1MjEAAACFBAG3vTLY1DLNZCw5IgXtjh7pscgH8r4x6v4LGBkX/s9upKKagiaSzeh0I+n7xQiu/6ApNaSvKtULHr/CouiFaalQ6wFaOyK1gycPuiJM1xDU7ZIpWp+xT2Acdhe7UHPaDBwCsdVEGhQ3juldXAxrqhoRVUEuYXVjqw5LI3RTPxKhjubN8w==",
+            signature: "AAAAE2VjZHNhLXNoYTItbmlzdHA1MjEAAACLAAAAQRaxd92gL9iIJzFEkvUw9TIkSEVMNYLVdttT4Apj9gWG/nhdCvfi8sQpcmuTUy6hyEg8Ldvn8KXkId07/x7b1r6IAAAAQgF0aOb5jO5t1qjBg9iFGBW2+MzUYHJ9VPuaxHIe8aa5xoW1fxMgN0cTkFEwI/ZQSWghp+2f5JN8jLvNr2DcqGgU4w==",
+            fingerprint: "SHA256:6q46O4Z7eZu9/iTE+9zNZojfIHYeYOyhi3jz8H5t6UU",
+        },
+    ];
+}

@@ -265,3 +265,147 @@ fn agree<T: Copy>(
     let offered = || printable(theirs.as_bytes(), SHOWN_BYTES);
     found.copied().ok_or_else(|| Error::NoCommon { what, offered: offered() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A KEXINIT with these lists: key exchange, host keys, ciphers both ways, compression both ways.
+    fn init(lists: [&str; 6], guess: bool) -> Vec<u8> {
+        let [kex, host_keys, to_server, to_client, zip_to_server, zip_to_client] = lists;
+        let mut writer = Writer::message(KEXINIT);
+        writer.raw(&[0; COOKIE_BYTES]);
+        for list in
+            [kex, host_keys, to_server, to_client, "", "", zip_to_server, zip_to_client, "", ""]
+        {
+            writer.string(list.as_bytes());
+        }
+        writer.bool(guess).u32(0);
+        writer.into_bytes()
+    }
+
+    const CURVE: &str = "curve25519-sha256";
+    const GCM: &str = "aes128-gcm@openssh.com";
+    const GOOD: [&str; 6] = [CURVE, "ssh-ed25519", GCM, GCM, "none", "none"];
+
+    fn with(index: usize, list: &str) -> Vec<u8> {
+        let mut lists = GOOD;
+        lists[index] = list;
+        init(lists, false)
+    }
+
+    fn choose(payload: &[u8], side: Side) -> Result<Choice, Error> {
+        KexInit::parse(payload)?.negotiate(&Algorithms::recommended(), side)
+    }
+
+    #[test]
+    fn ours_is_read_back_and_agrees_with_itself() {
+        for side in [Side::Client, Side::Server] {
+            let other = if side == Side::Client { Side::Server } else { Side::Client };
+            let payload = compose(&Algorithms::recommended(), side, Round::First).unwrap();
+            let first = KexInit::parse(&payload).unwrap();
+            assert!(first.is_strict(other) && first.wants_extensions(other));
+            assert!(!first.is_strict(side) && !first.wants_extensions(side));
+            let choice = first.negotiate(&Algorithms::recommended(), other).unwrap();
+            assert_eq!((choice.kex, choice.to_client), (KexMethod::ALL[0], Cipher::ALL[0]));
+            assert!(!choice.wrong_guess);
+            let payload = compose(&Algorithms::recommended(), side, Round::Later).unwrap();
+            let later = KexInit::parse(&payload).unwrap();
+            assert!(!later.is_strict(other) && !later.wants_extensions(other));
+        }
+    }
+
+    #[test]
+    fn cookies_differ() {
+        let cookie = || compose(&Algorithms::recommended(), Side::Client, Round::First).unwrap();
+        assert_ne!(cookie(), cookie());
+    }
+
+    #[test]
+    fn the_first_of_the_client_that_the_server_has_is_chosen() {
+        let payload = init(
+            [
+                "x,curve25519-sha256,mlkem768x25519-sha256",
+                "rsa-sha2-256,ssh-ed25519",
+                "aes256-gcm@openssh.com,aes128-gcm@openssh.com",
+                "aes128-gcm@openssh.com,x,chacha20-poly1305@openssh.com",
+                "zlib,none",
+                "none",
+            ],
+            false,
+        );
+        let choice = choose(&payload, Side::Server).unwrap();
+        assert_eq!(choice.kex, KexMethod::Curve25519);
+        assert_eq!(choice.host_key, KeyAlgorithm::RsaSha256);
+        assert_eq!((choice.to_server, choice.to_client), (Cipher::Aes256Gcm, Cipher::Aes128Gcm));
+        let choice = choose(&payload, Side::Client).unwrap();
+        assert_eq!(choice.kex, KexMethod::MlKem768X25519);
+        assert_eq!(choice.host_key, KeyAlgorithm::Ed25519);
+        assert_eq!((choice.to_server, choice.to_client), (Cipher::Aes128Gcm, Cipher::Aes128Gcm));
+    }
+
+    #[test]
+    fn lists_without_a_common_algorithm_are_refused() {
+        let cases = [
+            ("no method", 0, "diffie-hellman-group1-sha1", "key exchange method"),
+            ("markers only", 0, "ext-info-c,kex-strict-c-v00@openssh.com", "key exchange method"),
+            ("empty methods", 0, "", "key exchange method"),
+            ("no host key", 1, "ssh-dss", "host key algorithm"),
+            ("no cipher", 2, "aes128-ctr,none", "cipher to the server"),
+            ("no cipher back", 3, "3des-cbc", "cipher to the client"),
+            ("compressed only", 4, "zlib@openssh.com", "compression"),
+            ("compressed only back", 5, "zlib", "compression"),
+        ];
+        for (case, index, list, expected) in cases {
+            for side in [Side::Client, Side::Server] {
+                let failure = choose(&with(index, list), side).unwrap_err();
+                let Error::NoCommon { what, .. } = &failure else { panic!("{case}: {failure}") };
+                assert_eq!(*what, expected, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_guess_is_wrong_unless_both_first_names_are_ours() {
+        let cases = [
+            ("no guess", false, CURVE, "ssh-ed25519", false),
+            ("other method first", true, CURVE, "ssh-ed25519", true),
+            ("other host key first", true, "mlkem768x25519-sha256", "rsa-sha2-512", true),
+            ("right", true, "mlkem768x25519-sha256", "ssh-ed25519,rsa-sha2-512", false),
+        ];
+        for (case, guess, kex, host_keys, wrong) in cases {
+            let payload = init([kex, host_keys, GCM, GCM, "none", "none"], guess);
+            assert_eq!(choose(&payload, Side::Server).unwrap().wrong_guess, wrong, "{case}");
+        }
+    }
+
+    #[test]
+    fn malformed_lists_are_refused() {
+        let huge = "a".repeat(35_000);
+        let many = vec!["abc"; 10_000].join(",");
+        for (case, list) in [("35 kB", huge.as_str()), ("10,000 names", &many), ("nul", "a\0b")] {
+            for index in 0..GOOD.len() {
+                assert!(KexInit::parse(&with(index, list)).is_err(), "{case} in list {index}");
+            }
+        }
+        let good = init(GOOD, false);
+        for length in 0..good.len() {
+            assert!(KexInit::parse(&good[..length]).is_err(), "cut at {length}");
+        }
+        assert!(KexInit::parse(&[good.as_slice(), &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn extensions_are_read_back() {
+        let payload = extensions(Side::Server, &[KeyAlgorithm::Ed25519, KeyAlgorithm::RsaSha256]);
+        let names = sig_algs_of(&payload).unwrap().unwrap();
+        assert_eq!(names.as_bytes(), b"ssh-ed25519,rsa-sha2-256");
+        assert_eq!(sig_algs_of(&extensions(Side::Client, &[])).unwrap(), None);
+        for length in 0..payload.len() {
+            assert!(sig_algs_of(&payload[..length]).is_err(), "cut at {length}");
+        }
+        assert!(sig_algs_of(&[payload.as_slice(), &[0]].concat()).is_err());
+        let many = [EXT_INFO, 0xff, 0xff, 0xff, 0xff];
+        assert!(matches!(sig_algs_of(&many), Err(Error::TooManyExtensions { .. })));
+    }
+}

@@ -1,10 +1,9 @@
 //! Exchange hash and key derivation (RFC 4253 sections 7.2 and 8); every method here hashes with SHA-256.
 
-use aws_lc_rs::digest::{Context, Digest, SHA256};
+use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use crate::cursor::Writer;
-use crate::error::Error;
 use crate::transport::kex::SharedSecret;
 use crate::transport::protect::{Cipher, KeyMaterial, NONCE_BYTES};
 
@@ -67,18 +66,14 @@ pub(super) struct Derivation<'a> {
 
 impl Derivation<'_> {
     /// Key and nonce for `cipher` in one direction.
-    pub(super) fn material(
-        &self,
-        cipher: Cipher,
-        direction: Direction,
-    ) -> Result<KeyMaterial, Error> {
+    pub(super) fn material(&self, cipher: Cipher, direction: Direction) -> KeyMaterial {
         let (nonce_letter, key_letter) = match direction {
             Direction::ToServer => (b'A', b'C'),
             Direction::ToClient => (b'B', b'D'),
         };
-        let nonce = self.derive(nonce_letter, NONCE_BYTES);
-        let nonce = nonce.first_chunk().copied().unwrap_or_default();
-        Ok(KeyMaterial { key: self.derive(key_letter, cipher.key_bytes()), nonce })
+        let mut nonce = [0; NONCE_BYTES];
+        nonce.copy_from_slice(&self.derive(nonce_letter, NONCE_BYTES));
+        KeyMaterial { key: self.derive(key_letter, cipher.key_bytes()), nonce }
     }
 
     /// `bytes` bytes: HASH(K, H, letter, id), then HASH(K, H, all so far) as often as needed.
@@ -101,11 +96,9 @@ impl Derivation<'_> {
 pub(super) fn sha256(parts: &[&[u8]]) -> [u8; HASH_BYTES] {
     let mut context = Context::new(&SHA256);
     parts.iter().for_each(|part| context.update(part));
-    first_bytes(&context.finish())
-}
-
-fn first_bytes(digest: &Digest) -> [u8; HASH_BYTES] {
-    digest.as_ref().first_chunk().copied().unwrap_or_default()
+    let mut hash = [0; HASH_BYTES];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
 }
 
 #[cfg(test)]
@@ -121,10 +114,10 @@ mod tests {
         let encoded = [&[0, 0, 0, 33, 0], [0x80; 32].as_slice()].concat();
         let first = sha256(&[&encoded, &hash, b"C", &session_id]);
         let second = sha256(&[&encoded, &hash, &first]);
-        let material = derivation.material(Cipher::ChaCha20Poly1305, Direction::ToServer).unwrap();
+        let material = derivation.material(Cipher::ChaCha20Poly1305, Direction::ToServer);
         assert_eq!(material.key.as_slice(), [first, second].concat());
         assert_eq!(material.nonce, sha256(&[&encoded, &hash, b"A", &session_id])[..12]);
-        let material = derivation.material(Cipher::Aes128Gcm, Direction::ToClient).unwrap();
+        let material = derivation.material(Cipher::Aes128Gcm, Direction::ToClient);
         assert_eq!(material.key.as_slice(), &sha256(&[&encoded, &hash, b"D", &session_id])[..16]);
         assert_eq!(material.nonce, sha256(&[&encoded, &hash, b"B", &session_id])[..12]);
     }

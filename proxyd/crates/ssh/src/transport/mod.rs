@@ -16,6 +16,7 @@ mod rekey;
 mod tests;
 mod version;
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::cursor::{NameList, Writer};
@@ -93,10 +94,18 @@ pub struct Leg {
     peer_sig_algs: Option<Vec<u8>>,
     extension_messages: u8,
     idle_messages: usize,
+    exchanges_before_auth: usize,
     authenticated: bool,
     keys_since: Duration,
     traffic: Traffic,
     end: End,
+}
+
+impl fmt::Debug for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys and buffers stay out of logs.
+        f.debug_struct("Leg").field("negotiated", &self.negotiated()).finish_non_exhaustive()
+    }
 }
 
 impl Leg {
@@ -243,13 +252,14 @@ impl Leg {
 
     /// Starts an exchange when one is due, by bytes or time, and gives back buffers that idle.
     ///
-    /// [`Self::next`] does the same; a driver calls this every few seconds while nothing comes.
+    /// [`Self::next`] does the same; a driver calls this every few seconds while nothing comes. Fails only when the
+    /// crypto library does.
     pub fn tick(&mut self, now: Duration) -> Result<(), Error> {
         if self.end != End::Open {
             return Ok(());
         }
         if self.rekey_is_due(now) {
-            self.start_exchange(now)?;
+            self.start_exchange(now).inspect_err(|_error| self.end = End::Failed)?;
         }
         if std::mem::take(&mut self.traffic.seen) {
             self.traffic.last = now;
@@ -280,6 +290,7 @@ impl Leg {
             peer_sig_algs: None,
             extension_messages: 0,
             idle_messages: 0,
+            exchanges_before_auth: 0,
             authenticated: false,
             keys_since: now,
             traffic: Traffic { seen: false, last: now },

@@ -53,8 +53,10 @@ impl Sealer {
         let payload = message_bytes(parts)?;
         let padding = self.padding_bytes(payload);
         let length = PADDING_LENGTH_BYTES + payload + usize::from(padding);
+        let tag_bytes = if self.key.is_some() { TAG_BYTES } else { 0 };
+        self.usage.count(LENGTH_BYTES + length + tag_bytes)?;
         let start = out.len();
-        out.reserve(LENGTH_BYTES + length + TAG_BYTES);
+        out.reserve(LENGTH_BYTES + length + tag_bytes);
         // Below PACKET_LENGTH_MAX, as the payload is below MESSAGE_BYTES_MAX.
         out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
         out.push(padding);
@@ -67,7 +69,6 @@ impl Sealer {
             let tag = key.seal(self.sequence, out.get_mut(start..).unwrap_or_default())?;
             out.extend_from_slice(&tag);
         }
-        self.usage.count(out.len() - start)?;
         self.sequence = self.sequence.wrapping_add(1);
         Ok(())
     }
@@ -200,4 +201,143 @@ pub(super) fn message_bytes(parts: &[&[u8]]) -> Result<usize, Error> {
         return Err(Error::MessageTooLong { length, limit: MESSAGE_BYTES_MAX });
     }
     Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::protect::{Cipher, KeyMaterial, NONCE_BYTES};
+
+    /// A direction in the clear, and one under every cipher.
+    fn directions() -> Vec<(Sealer, Opener)> {
+        let mut all = vec![(Sealer::default(), Opener::default())];
+        for cipher in Cipher::ALL {
+            let (mut sealer, mut opener) = (Sealer::default(), Opener::default());
+            let key = vec![7; cipher.key_bytes()].into();
+            let material = KeyMaterial { key, nonce: [7; NONCE_BYTES] };
+            sealer.switch(SealKey::new(cipher, &material).unwrap(), Sequence::Reset);
+            opener.switch(OpenKey::new(cipher, &material).unwrap(), Sequence::Reset);
+            all.push((sealer, opener));
+        }
+        all
+    }
+
+    #[test]
+    fn payloads_of_every_length_come_back_and_are_padded_to_the_block() {
+        for (mut sealer, mut opener) in directions() {
+            for length in 1..=100 {
+                let payload = vec![0x5a; length];
+                let mut packet = Vec::new();
+                sealer.seal(&[&payload[..1], &payload[1..]], &mut packet).unwrap();
+                assert_eq!(opener.wire_bytes(&packet).unwrap(), Some(packet.len()));
+                let range = opener.open(&mut packet).unwrap();
+                assert_eq!(packet[range], payload);
+            }
+            assert_eq!(sealer.usage(), opener.usage());
+            assert_eq!(sealer.usage().packets, 100);
+            assert_eq!(opener.last_sequence(), 99);
+        }
+    }
+
+    #[test]
+    fn a_length_field_cut_anywhere_is_incomplete() {
+        for (mut sealer, opener) in directions() {
+            let mut packet = Vec::new();
+            sealer.seal(&[b"payload"], &mut packet).unwrap();
+            for length in 0..LENGTH_BYTES {
+                assert_eq!(opener.wire_bytes(&packet[..length]).unwrap(), None);
+            }
+            assert_eq!(opener.wire_bytes(&packet[..LENGTH_BYTES]).unwrap(), Some(packet.len()));
+        }
+    }
+
+    #[test]
+    fn lengths_in_the_clear() {
+        let cases = [
+            ("zero", 0, false),
+            ("one", 1, false),
+            ("five", 5, false),
+            ("no multiple of the block", 13, false),
+            ("smallest", 12, true),
+            ("largest", 34_996, true),
+            ("one block too many", 35_004, false),
+            ("two gigabytes", 0x7fff_ffff, false),
+            ("four gigabytes", u32::MAX, false),
+        ];
+        for (case, length, legal) in cases {
+            let found = Opener::default().wire_bytes(&length.to_be_bytes());
+            assert_eq!(found.is_ok(), legal, "{case}");
+        }
+    }
+
+    #[test]
+    fn lengths_under_aes_gcm_have_the_higher_limit() {
+        let (_, opener) = directions().swap_remove(1);
+        let cases = [
+            ("smallest", 16, true),
+            ("no multiple of the block", 24, false),
+            ("largest", 263_168, true),
+            ("one block too many", 263_184, false),
+            ("zero", 0, false),
+        ];
+        for (case, length, legal) in cases {
+            assert_eq!(opener.wire_bytes(&u32::to_be_bytes(length)).is_ok(), legal, "{case}");
+        }
+    }
+
+    #[test]
+    fn padding_is_checked() {
+        let cases = [
+            ("none", 0, false),
+            ("three bytes", 3, false),
+            ("four bytes", 4, true),
+            ("all but one byte of payload", 10, true),
+            ("no payload", 11, false),
+            ("more than the packet", 12, false),
+            ("as much as can be", 255, false),
+        ];
+        for (case, padding, legal) in cases {
+            let mut packet = [&12_u32.to_be_bytes(), [padding].as_slice(), &[9; 11]].concat();
+            assert_eq!(Opener::default().open(&mut packet).is_ok(), legal, "{case}");
+        }
+    }
+
+    #[test]
+    fn messages_to_seal_have_bounds() {
+        for (mut sealer, mut opener) in directions() {
+            let mut out = Vec::new();
+            assert!(matches!(sealer.seal(&[], &mut out), Err(Error::NotSendable { number: None })));
+            let long = vec![1; MESSAGE_BYTES_MAX];
+            let failure = sealer.seal(&[&long, &[1]], &mut out).unwrap_err();
+            assert!(matches!(failure, Error::MessageTooLong { .. }));
+            assert!(out.is_empty());
+            sealer.seal(&[&long], &mut out).unwrap();
+            if !opener.is_plain() {
+                assert_eq!(opener.wire_bytes(&out).unwrap(), Some(out.len()));
+                assert_eq!(opener.open(&mut out).unwrap().len(), MESSAGE_BYTES_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_ends_before_its_sequence_numbers_repeat() {
+        for (mut sealer, mut opener) in directions() {
+            sealer.usage.packets = PACKETS_PER_KEY_MAX;
+            opener.usage.packets = PACKETS_PER_KEY_MAX;
+            let mut out = Vec::new();
+            assert!(matches!(sealer.seal(&[b"x"], &mut out), Err(Error::KeyExhausted { .. })));
+            assert!(matches!(opener.open(&mut [0; 64]), Err(Error::KeyExhausted { .. })));
+        }
+    }
+
+    #[test]
+    fn padding_is_random() {
+        let (mut sealer, _) = directions().remove(0);
+        let mut sealed = || {
+            let mut packet = Vec::new();
+            sealer.seal(&[b"x"], &mut packet).unwrap();
+            packet
+        };
+        assert_ne!(sealed(), sealed());
+    }
 }

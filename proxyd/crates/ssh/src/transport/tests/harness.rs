@@ -115,3 +115,35 @@ impl Joined {
         }
     }
 }
+
+/// Sends a message as a peer might that obeys no rule: in whatever state, of whatever number.
+pub(super) fn inject(leg: &mut Leg, payload: &[u8]) {
+    leg.sealer.seal(&[payload], leg.output.tail()).unwrap();
+}
+
+/// Reads `bytes` into a leg and takes its events, however many reads that needs.
+pub(super) fn feed(leg: &mut Leg, mut bytes: &[u8], now: Duration) -> Result<Vec<Seen>, Error> {
+    let mut seen = Vec::new();
+    while !bytes.is_empty() && leg.wants_read() {
+        let space = leg.read_space();
+        let count = space.len().min(bytes.len());
+        let (head, rest) = bytes.split_at(count);
+        space[..count].copy_from_slice(head);
+        leg.filled(count);
+        bytes = rest;
+        seen.extend(events(leg, now)?);
+    }
+    Ok(seen)
+}
+
+/// Takes all output of a leg, as if it had been written.
+pub(super) fn written(leg: &mut Leg) -> Vec<u8> {
+    let bytes = leg.out().to_vec();
+    leg.sent(bytes.len());
+    bytes
+}
+
+/// A message of the connection layer, of `bytes` bytes and its number.
+pub(super) fn message(fill: u8, bytes: usize) -> Vec<u8> {
+    [&[94], vec![fill; bytes].as_slice()].concat()
+}

@@ -1,4 +1,6 @@
-//! Pairs of legs joined by byte queues, and raw peers that break the rules.
+//! Pairs of legs joined by byte queues, and peers that break the rules.
 
 mod harness;
+mod hostile;
 mod pair;
+mod rekey;

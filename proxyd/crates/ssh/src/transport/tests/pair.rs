@@ -1,12 +1,13 @@
 //! What two legs of ours do with each other.
 
-use super::super::*;
-use super::harness::{Joined, Seen, client_config, server_config};
+use std::sync::Arc;
 
-/// A message of the connection layer.
-fn message(fill: u8, bytes: usize) -> Vec<u8> {
-    [&[94], vec![fill; bytes].as_slice()].concat()
-}
+use super::super::number::{IGNORE, PING, PONG};
+use super::super::*;
+use super::harness::{
+    Joined, Seen, carry, client_config, events, feed, inject, message, server_config, written,
+};
+use crate::limits::{READ_BYTES_IDLE, READ_BYTES_LOADED};
 
 #[test]
 fn both_sides_establish_and_agree() {
@@ -50,4 +51,166 @@ fn every_method_with_every_cipher_carries_messages_both_ways() {
             }
         }
     }
+}
+
+#[test]
+fn input_may_be_cut_anywhere() {
+    for limit in (1..40).chain([1000, 4095, 4096, 4097]) {
+        let mut joined = Joined::new(client_config(), server_config());
+        joined.run(limit);
+        joined.client.send(&[&message(1, 500)]).unwrap();
+        joined.server.send(&[&message(2, 500)]).unwrap();
+        joined.run(limit);
+        assert_eq!(joined.at_server, [Seen::Established, Seen::Message(message(1, 500))]);
+        assert_eq!(joined.at_client[1..], [Seen::Established, Seen::Message(message(2, 500))]);
+    }
+}
+
+#[test]
+fn nothing_comes_before_the_host_key_is_accepted() {
+    let now = Duration::ZERO;
+    let mut client = Leg::client(client_config(), now);
+    let mut server = Leg::server(server_config(), now);
+    for _ in 0..4 {
+        carry(&mut client, &mut server, usize::MAX);
+        assert_eq!(events(&mut server, now).unwrap(), []);
+        carry(&mut server, &mut client, usize::MAX);
+        if client.session_id().is_none() && matches!(client.next(now), Ok(Some(_))) {
+            break;
+        }
+    }
+    client.send(&[&message(1, 1)]).unwrap();
+    assert!(client.next(now).unwrap().is_none());
+    assert!(client.out().is_empty());
+    assert!(client.pending() > 0);
+    assert!(client.exchange_since().is_some());
+    client.accept_host_key();
+    assert_eq!(events(&mut client, now).unwrap(), [Seen::Established]);
+    carry(&mut client, &mut server, usize::MAX);
+    let expected = [Seen::Established, Seen::Message(message(1, 1))];
+    assert_eq!(events(&mut server, now).unwrap(), expected);
+}
+
+#[test]
+fn a_client_chooses_among_the_keys_of_a_server() {
+    let mut server = server_config();
+    server.host_keys.push(Arc::new(HostKey::generate_rsa().unwrap()));
+    let orders = [
+        (vec![KeyAlgorithm::RsaSha256, KeyAlgorithm::Ed25519], KeyAlgorithm::RsaSha256, 1),
+        (vec![KeyAlgorithm::EcdsaP256, KeyAlgorithm::RsaSha512], KeyAlgorithm::RsaSha512, 1),
+        (vec![KeyAlgorithm::Ed25519, KeyAlgorithm::RsaSha512], KeyAlgorithm::Ed25519, 0),
+    ];
+    for (order, expected, index) in orders {
+        let mut client = client_config();
+        client.algorithms.host_keys = order;
+        let joined = Joined::established(client, server.clone());
+        let blob = server.host_keys[index].public_blob().to_vec();
+        assert_eq!(joined.at_client[0], Seen::HostKey(expected, blob));
+    }
+}
+
+#[test]
+fn a_server_without_a_fitting_key_and_a_client_part_with_a_reason() {
+    let mut client = client_config();
+    client.algorithms.host_keys = vec![KeyAlgorithm::EcdsaP256];
+    let mut joined = Joined::new(client, server_config());
+    carry(&mut joined.client, &mut joined.server, usize::MAX);
+    events(&mut joined.server, joined.now).unwrap();
+    carry(&mut joined.server, &mut joined.client, usize::MAX);
+    let failure = events(&mut joined.client, joined.now).unwrap_err();
+    assert!(matches!(failure, Error::NoCommon { what: "host key algorithm", .. }));
+    joined.client.disconnect(failure.reason(), &failure.to_string());
+    carry(&mut joined.client, &mut joined.server, usize::MAX);
+    let failure = events(&mut joined.server, joined.now).unwrap_err();
+    assert!(matches!(failure, Error::NoCommon { .. }), "the server finds the same: {failure}");
+}
+
+#[test]
+fn a_disconnect_ends_both_sides_and_its_text_is_cleaned() {
+    let mut joined = Joined::established(client_config(), server_config());
+    joined.at_client.clear();
+    joined.server.disconnect(11, "bye \x1b[31mred\r\n\u{9b}x");
+    joined.server.disconnect(12, "again");
+    assert!(matches!(joined.server.send(&[&message(1, 1)]), Err(Error::Ended)));
+    assert!(!joined.server.wants_read() && joined.server.read_space().is_empty());
+    carry(&mut joined.server, &mut joined.client, usize::MAX);
+    let seen = events(&mut joined.client, joined.now).unwrap();
+    assert_eq!(seen, [Seen::Disconnected(11, "bye [31mredx".to_owned())]);
+    assert!(!joined.client.wants_read());
+    assert!(matches!(joined.client.send(&[&message(1, 1)]), Err(Error::Ended)));
+}
+
+#[test]
+fn a_text_from_a_peer_is_cleaned_and_cut() {
+    let mut joined = Joined::established(client_config(), server_config());
+    let mut writer = Writer::message(DISCONNECT);
+    writer.u32(2).string(&[b"\x07\xff\0".as_slice(), &[b'x'; 5000]].concat());
+    inject(&mut joined.client, writer.as_bytes());
+    let bytes = written(&mut joined.client);
+    let seen = feed(&mut joined.server, &bytes, joined.now).unwrap();
+    let expected = format!("\u{fffd}{}", "x".repeat(1021));
+    assert_eq!(seen, [Seen::Disconnected(2, expected)]);
+}
+
+#[test]
+fn pings_are_answered_and_unknown_numbers_too() {
+    type Case = (&'static str, &'static [u8], Option<&'static [u8]>);
+    let cases: [Case; 7] = [
+        ("ping", &[PING, 0, 0, 0, 2, b'h', b'i'], Some(&[PONG, 0, 0, 0, 2, b'h', b'i'])),
+        ("pong", &[PONG, 0, 0, 0, 0], None),
+        ("ignore", &[2, 0, 0, 0, 0], None),
+        ("debug", &[4, 1, 0, 0, 0, 0, 0, 0, 0, 0], None),
+        ("unimplemented", &[3, 0, 0, 0, 0], None),
+        ("reserved", &[19], Some(&[UNIMPLEMENTED, 0, 0, 0, 2])),
+        ("local extension", &[200], Some(&[UNIMPLEMENTED, 0, 0, 0, 2])),
+    ];
+    for (case, payload, answer) in cases {
+        let mut joined = Joined::authenticated(client_config(), server_config());
+        // The client has sent EXT_INFO as packet 0 under this key; this fills packet 1.
+        inject(&mut joined.client, &[IGNORE, 0, 0, 0, 0]);
+        inject(&mut joined.client, payload);
+        carry(&mut joined.client, &mut joined.server, usize::MAX);
+        assert_eq!(events(&mut joined.server, joined.now).unwrap(), [], "{case}");
+        let mut packet = written(&mut joined.server);
+        let found = if packet.is_empty() {
+            None
+        } else {
+            let range = joined.client.opener.open(&mut packet).unwrap();
+            Some(packet[range].to_vec())
+        };
+        assert_eq!(found.as_deref(), answer, "{case}");
+    }
+}
+
+#[test]
+fn messages_of_the_transport_layer_are_not_for_others_to_send() {
+    let mut joined = Joined::established(client_config(), server_config());
+    let numbers = [0, 1, 2, 3, 4, 7, 8, 19, 20, 21, 30, 31, 49, 128, 191, 192, 193, 255];
+    for number in numbers {
+        let failure = joined.client.send(&[&[], &[number]]).unwrap_err();
+        assert!(matches!(failure, Error::NotSendable { number: Some(found) } if found == number));
+    }
+    assert!(matches!(joined.client.send(&[&[]]), Err(Error::NotSendable { number: None })));
+    for number in [5, 6, 50, 127] {
+        joined.client.send(&[&[number]]).unwrap();
+    }
+}
+
+#[test]
+fn buffers_grow_under_load_and_are_given_back() {
+    let mut joined = Joined::authenticated(client_config(), server_config());
+    for _ in 0..40 {
+        for _ in 0..4 {
+            joined.client.send(&[&message(1, 32_768)]).unwrap();
+        }
+        joined.run(usize::MAX);
+    }
+    assert_eq!(joined.server.read_space().len(), READ_BYTES_LOADED);
+    joined.now += Duration::from_secs(1);
+    joined.server.tick(joined.now).unwrap();
+    assert_eq!(joined.server.read_space().len(), READ_BYTES_LOADED);
+    joined.now += BUFFER_IDLE;
+    joined.server.tick(joined.now).unwrap();
+    assert_eq!(joined.server.read_space().len(), READ_BYTES_IDLE);
+    assert!(size_of::<Leg>() < 2048, "a leg takes {} bytes", size_of::<Leg>());
 }

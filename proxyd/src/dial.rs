@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::net::socket::{self, Source};
 use crate::session::stop::Stop;
+use crate::steering::SOCKET_MARK;
 use crate::usermapping::Authorized;
 
 /// A connection to the server that was authorized, before its first byte.
@@ -33,7 +34,7 @@ pub enum DialError {
         target: String,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: socket::Error,
     },
     /// It did not answer in time.
     #[error("the server {target} did not answer within {} s", limit.as_secs())]
@@ -69,7 +70,7 @@ impl Dialer {
             SourcePolicy::Gateway => Source::Gateway,
         };
         let target = || authorized.target().display();
-        let connect = socket::connect_from(source, authorized.target().address());
+        let connect = socket::connect_from(source, authorized.target().address(), SOCKET_MARK);
         match tokio::time::timeout(self.limit, connect).await {
             Ok(Ok(stream)) => Ok(TargetLink(stream)),
             Ok(Err(source)) => {

@@ -1,0 +1,304 @@
+//! From the sections of a file to the types the daemon works with, one function per section.
+//!
+//! Each gives nothing when a value it needs was bad, which has been noted then.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proxyd_policy::audit::{AuditPolicy, RecipientGroup};
+use proxyd_policy::channel::{ChannelPolicy, ChannelRule};
+use proxyd_policy::connection::Protocol;
+use proxyd_policy::credential::{CredentialEntry, CredentialStore};
+use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, GatewayMethod, User};
+use proxyd_policy::settings::{Algorithms, ClientSide, ServerSide, SshSettings};
+use proxyd_policy::target::{InbandTargets, TargetPolicy};
+use proxyd_policy::time::{TimePolicy, Week};
+use proxyd_policy::usermapping::{UsermappingPolicy, UsermappingRule};
+use toml::de::{DeTable, DeValue};
+
+use super::choice::{Cipher, Gateway, GatewayMethodKind, Interface, Kex, Mac, Mode, Target};
+use super::entries::Entries;
+use super::file;
+use super::keys::Recipient;
+use super::report::Problems;
+use super::section::Field;
+use super::semantic;
+use super::value::{FilePath, Int, Name, Node, NonEmpty, Value as _};
+use super::{Limits, Steering, SteeringMode, Storage};
+
+/// What a connection policy without settings policy uses: every default of that section.
+const DEFAULT_SETTINGS: &str = "name = \"default\"\nprotocol = \"ssh\"\n";
+
+/// How the server of sessions of `protocol` is chosen.
+pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy> {
+    Some(match target {
+        Target::Original => TargetPolicy::Original,
+        Target::Fixed(fixed) => {
+            TargetPolicy::Fixed { host: fixed.address.get()?.clone(), port: port(&fixed.port)? }
+        }
+        Target::Inband(inband) => TargetPolicy::Inband(InbandTargets {
+            allowed: inband.allowed.get()?.0.clone(),
+            exceptions: inband.exceptions.get()?.clone(),
+            dns_suffixes: inband.dns_suffixes.get()?.clone(),
+            default_port: protocol.default_port(),
+        }),
+    })
+}
+
+/// The settings of a connection policy that names no settings policy.
+pub(super) fn default_settings() -> Option<SshSettings> {
+    let document = DeValue::Table(DeTable::parse(DEFAULT_SETTINGS).ok()?.into_inner());
+    let node = Node { value: &document, span: None, key: String::new() };
+    settings(&file::Settings::read(&node, &mut Problems::default())?)
+}
+
+/// One settings policy.
+pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
+    let (client, server) = (section.client_side.get()?, section.server_side.get()?);
+    Some(SshSettings {
+        name: section.name.get()?.0.clone(),
+        pre_channel_check: *section.pre_channel_check.get()?,
+        banner: section.banner.get()?.as_ref().map(|banner| banner.0.clone()),
+        version: section.version.get()?.as_ref().map(|version| version.0.clone()),
+        client_side: ClientSide {
+            algorithms: algorithms(&client.kex, &client.ciphers, &client.macs)?,
+            host_keys: client.host_keys.get()?.clone(),
+        },
+        server_side: ServerSide {
+            algorithms: algorithms(&server.kex, &server.ciphers, &server.macs)?,
+            host_key_check: *server.host_key_check.get()?,
+        },
+        environment: section.environment.get()?.clone(),
+    })
+}
+
+fn algorithms(
+    kex: &Field<Vec<Kex>>,
+    ciphers: &Field<Vec<Cipher>>,
+    macs: &Field<Vec<Mac>>,
+) -> Option<Algorithms> {
+    Some(Algorithms {
+        kex: kex.get()?.iter().map(|kex| kex.0.to_owned()).collect(),
+        ciphers: ciphers.get()?.iter().map(|cipher| cipher.0.to_owned()).collect(),
+        macs: macs.get()?.iter().map(|mac| mac.0.to_owned()).collect(),
+    })
+}
+
+/// One authentication policy.
+pub(super) fn authentication(section: &file::Authentication) -> Option<AuthenticationPolicy> {
+    let gateway = match section.gateway.get()? {
+        Gateway::None => GatewayAuthentication::None,
+        Gateway::AnyOf(methods) => {
+            GatewayAuthentication::AnyOf(methods.iter().map(gateway_method).collect::<Option<_>>()?)
+        }
+    };
+    Some(AuthenticationPolicy {
+        name: section.name.get()?.0.clone(),
+        gateway,
+        server: section.server.get()?.0.clone(),
+    })
+}
+
+fn gateway_method(section: &file::GatewayMethod) -> Option<GatewayMethod> {
+    let backend = *section.backend.get()?;
+    Some(match section.method.get()? {
+        GatewayMethodKind::Password => GatewayMethod::Password(backend),
+        GatewayMethodKind::PublicKey => GatewayMethod::PublicKey(backend),
+    })
+}
+
+/// One local user; notes a user nobody can log in as.
+pub(super) fn user(section: &file::User, problems: &mut Problems) -> Option<User> {
+    let hash = section.password_hash.get()?;
+    let keys = section.public_keys.get()?;
+    let name = section.name.get()?;
+    if hash.is_none() && keys.is_empty() {
+        let message = "has neither a password nor a public key, so nobody can log in as this user";
+        problems.warning(&section.name.span, &section.name.key, message);
+    }
+    Some(User {
+        name: name.0.clone(),
+        password_hash: hash.as_ref().map(|hash| hash.0.clone()),
+        public_keys: keys.iter().map(|line| line.key.clone()).collect(),
+        groups: names(&section.groups)?,
+    })
+}
+
+/// One usermapping policy; notes one that refuses everybody.
+pub(super) fn usermapping(
+    section: &file::Usermapping,
+    problems: &mut Problems,
+) -> Option<UsermappingPolicy> {
+    let rules = section.rules.get()?;
+    let allow_unmapped = *section.allow_unmapped.get()?;
+    let name = section.name.get()?;
+    if rules.is_empty() && !allow_unmapped {
+        let message = "has no rules and does not allow unmapped users, so it refuses everybody";
+        problems.warning(&section.name.span, &section.name.key, message);
+    }
+    let rules = rules.iter().map(usermapping_rule).collect::<Option<_>>()?;
+    Some(UsermappingPolicy { name: name.0.clone(), rules, allow_unmapped })
+}
+
+fn usermapping_rule(section: &file::UsermappingRule) -> Option<UsermappingRule> {
+    let groups = &section.groups.get()?.0;
+    Some(UsermappingRule {
+        remote_user: section.remote_user.get()?.clone(),
+        groups: groups.iter().map(|group| group.0.clone()).collect(),
+    })
+}
+
+/// One channel policy; its rules refer to `times`.
+pub(super) fn channels(
+    section: &file::Channels,
+    times: &Entries<TimePolicy>,
+    problems: &mut Problems,
+) -> Option<ChannelPolicy> {
+    // Every rule is resolved before giving up, so that each bad reference is noted.
+    let rules: Vec<Option<ChannelRule>> = section
+        .rule
+        .get()?
+        .0
+        .iter()
+        .map(|rule| {
+            let time = times.find_optional(&rule.time, problems);
+            Some(ChannelRule {
+                kind: *rule.r#type.get()?,
+                from: rule.from.get()?.clone(),
+                gateway_groups: names(&rule.gateway_groups)?,
+                remote_users: rule.remote_users.get()?.clone(),
+                targets: rule.targets.get()?.clone(),
+                time: time?,
+                record: *rule.record.get()?,
+            })
+        })
+        .collect();
+    let rules = rules.into_iter().collect::<Option<_>>()?;
+    Some(ChannelPolicy { name: section.name.get()?.0.clone(), rules })
+}
+
+/// One time policy; notes one that is never open.
+pub(super) fn time(section: &file::Time, problems: &mut Problems) -> Option<TimePolicy> {
+    let week = Week {
+        monday: section.monday.get()?.clone(),
+        tuesday: section.tuesday.get()?.clone(),
+        wednesday: section.wednesday.get()?.clone(),
+        thursday: section.thursday.get()?.clone(),
+        friday: section.friday.get()?.clone(),
+        saturday: section.saturday.get()?.clone(),
+        sunday: section.sunday.get()?.clone(),
+    };
+    let (name, zone) = (section.name.get()?, section.zone.get()?);
+    if week == Week::default() {
+        let message = "has no ranges on any day, so it is never open";
+        problems.warning(&section.name.span, &section.name.key, message);
+    }
+    Some(TimePolicy { name: name.0.clone(), zone: zone.0.clone(), week })
+}
+
+/// One audit policy.
+pub(super) fn audit(section: &file::Audit) -> Option<AuditPolicy> {
+    Some(AuditPolicy {
+        name: section.name.get()?.0.clone(),
+        recipients: groups(&section.recipients.get()?.0),
+        upstream_recipients: groups(section.upstream_recipients.get()?),
+        sign: *section.sign.get()?,
+    })
+}
+
+fn groups(groups: &[NonEmpty<Recipient>]) -> Vec<RecipientGroup> {
+    groups.iter().map(|group| group.0.iter().map(|member| member.0.clone()).collect()).collect()
+}
+
+/// One credential store; notes key files that are missing or open to others.
+pub(super) fn store(
+    directory: &Path,
+    section: &file::Credentials,
+    problems: &mut Problems,
+) -> Option<CredentialStore> {
+    let entries: Vec<Option<CredentialEntry>> = section
+        .entry
+        .get()?
+        .iter()
+        .map(|entry| {
+            let key_file = directory.join(&entry.key_file.get()?.0);
+            semantic::check_secret_file(&key_file, &entry.key_file, problems);
+            Some(CredentialEntry {
+                host: entry.host.get()?.clone(),
+                user: entry.user.get()?.0.clone(),
+                key_file,
+            })
+        })
+        .collect();
+    let entries = entries.into_iter().collect::<Option<_>>()?;
+    Some(CredentialStore { name: section.name.get()?.0.clone(), entries })
+}
+
+/// How connections are picked up.
+pub(super) fn steering(directory: &Path, section: &file::Steering) -> Option<Steering> {
+    let interfaces = |field: &Field<Vec<Interface>>| -> Option<Vec<String>> {
+        Some(field.get()?.iter().map(|interface| interface.0.clone()).collect())
+    };
+    let mode = match section.mode.get()? {
+        Mode::Router => SteeringMode::Router {
+            client_interfaces: interfaces(&section.client_interfaces)?,
+            server_interfaces: interfaces(&section.server_interfaces)?,
+        },
+        Mode::Bridge => SteeringMode::Bridge { bridge: section.bridge.get()?.as_ref()?.0.clone() },
+    };
+    Some(Steering {
+        mode,
+        on_proxy_down: *section.on_proxy_down.get()?,
+        mark: section.mark.get()?.0,
+        table: section.table.get()?.0,
+        pin_directory: path(directory, &section.pin_directory)?,
+        listen_port: port(&section.listen_port)?,
+    })
+}
+
+/// Bounds on what this gateway takes on.
+pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
+    Some(Limits {
+        sessions: count(&section.sessions)?,
+        sessions_per_client: count(&section.sessions_per_client)?,
+        handshakes: count(&section.handshakes)?,
+        handshake_timeout: seconds(&section.handshake_timeout_s)?,
+        authentication_timeout: seconds(&section.authentication_timeout_s)?,
+        question_timeout: seconds(&section.question_timeout_s)?,
+        connect_timeout: seconds(&section.connect_timeout_s)?,
+        idle_timeout: Some(seconds(&section.idle_timeout_s)?).filter(|limit| !limit.is_zero()),
+        authentication_attempts: section.authentication_attempts.get()?.0,
+        drain_timeout: seconds(&section.drain_timeout_s)?,
+    })
+}
+
+/// Where state and evidence go.
+pub(super) fn storage(directory: &Path, section: &file::Storage) -> Option<Storage> {
+    Some(Storage {
+        database: directory.join(&section.database.get()?.0),
+        trails: directory.join(&section.trails.get()?.0),
+        spool: path(directory, &section.spool)?,
+        control_socket: path(directory, &section.control_socket)?,
+        signing_key_file: path(directory, &section.signing_key_file)?,
+    })
+}
+
+fn names(field: &Field<Vec<Name>>) -> Option<Vec<String>> {
+    Some(field.get()?.iter().map(|name| name.0.clone()).collect())
+}
+
+fn path(directory: &Path, field: &Field<FilePath>) -> Option<PathBuf> {
+    Some(directory.join(&field.get()?.0))
+}
+
+fn seconds<const MIN: u32, const MAX: u32>(field: &Field<Int<MIN, MAX>>) -> Option<Duration> {
+    Some(Duration::from_secs(u64::from(field.get()?.0)))
+}
+
+fn count<const MIN: u32, const MAX: u32>(field: &Field<Int<MIN, MAX>>) -> Option<usize> {
+    usize::try_from(field.get()?.0).ok()
+}
+
+fn port<const MIN: u32, const MAX: u32>(field: &Field<Int<MIN, MAX>>) -> Option<u16> {
+    u16::try_from(field.get()?.0).ok()
+}

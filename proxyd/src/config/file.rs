@@ -1,0 +1,389 @@
+//! The sections and keys of the configuration file, each with its type, default and meaning.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use proxyd_policy::channel::ChannelKind;
+use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, Protocol};
+use proxyd_policy::gateway::{Backend, ServerMethod};
+use proxyd_policy::net::{HostPattern, PortRange};
+use proxyd_policy::pattern::Pattern;
+use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
+use proxyd_policy::time::Window;
+
+use super::choice::{
+    Cipher, DatabaseUrl, Gateway, GatewayMethodKind, Interface, Kex, Mac, Mode, Source, StoreKind,
+    Target, TrailsUrl, Zone,
+};
+use super::keys::{Argon2idHash, Banner, PublicKeyLine, Recipient, Version};
+use super::section::Need::{Inside, Or, Required};
+use super::section::section;
+use super::value::{FilePath, Int, Name, NonEmpty, Port};
+
+/// Seconds in a day, the longest time limit.
+const DAY_S: u32 = 86_400;
+
+/// The fwmark of steered packets: one bit that neither Cilium (0xf00), kube-proxy (0xc000),
+/// Tailscale (0xff0000) nor dae (0x8000000) use by default.
+const MARK: u32 = 0x1000_0000;
+
+/// The routing table of steered packets; not one of those that other software is known to use.
+const TABLE: u32 = 7022;
+
+/// The local port of the listeners; below the kernel's range of ephemeral ports.
+const LISTEN_PORT: u32 = 7022;
+
+/// A time limit that may not be switched off.
+type Limit = Int<1, DAY_S>;
+
+/// A list of names.
+type Names = Vec<Name>;
+
+section! {
+    /// The configuration of proxyd. Relative paths start at the directory of the file.
+    File {
+        /// How connections are picked up.
+        steering: Steering = Inside;
+        /// Bounds on what one gateway takes on.
+        limits: Limits = Inside;
+        /// Where state and evidence go.
+        storage: Storage = Inside;
+        /// Which connections are inspected, and how. ORDER MATTERS: the first that matches client,
+        /// destination and port decides everything.
+        connection_policy: Vec<Connection> = Or(vec![]);
+        /// Algorithms, texts and checks of a protocol.
+        settings_policy: Vec<Settings> = Or(vec![]);
+        /// How users authenticate.
+        authentication_policy: Vec<Authentication> = Or(vec![]);
+        /// The local user database.
+        user: Vec<User> = Or(vec![]);
+        /// Which users of a server a gateway user may log in as.
+        usermapping_policy: Vec<Usermapping> = Or(vec![]);
+        /// Which channels may be opened.
+        channel_policy: Vec<Channels> = Or(vec![]);
+        /// When channels may be opened.
+        time_policy: Vec<Time> = Or(vec![]);
+        /// Who can open the trails.
+        audit_policy: Vec<Audit> = Or(vec![]);
+        /// Secrets for servers.
+        credential_store: Vec<Credentials> = Or(vec![]);
+    }
+}
+
+section! {
+    /// How packets of connections that match a policy reach the proxy. Every other packet passes.
+    Steering {
+        /// "router": this host routes between clients and servers. "bridge": it bridges them.
+        mode: Mode = Or(Mode::Router);
+        /// Router mode: the interfaces where packets from clients arrive.
+        client_interfaces: Vec<Interface> = Or(vec![]);
+        /// Router mode: the interfaces where packets from servers arrive. Needed when a connection
+        /// policy keeps the client's address.
+        server_interfaces: Vec<Interface> = Or(vec![]);
+        /// Bridge mode: the bridge. Its ports are found from the kernel.
+        bridge: Option<Interface> = Or(None);
+        /// What becomes of matching new connections while no proxy listens.
+        on_proxy_down: OnProxyDown = Or(OnProxyDown::Drop);
+        /// The fwmark of steered packets. Change it when other software uses the same bit.
+        mark: Int<1, { u32::MAX }> = Or(Int(MARK));
+        /// The routing table of steered packets, owned by proxyd. Change it when it is in use.
+        table: Int<1, { u32::MAX }> = Or(Int(TABLE));
+        /// Where programs and maps are pinned, on a mounted bpf file system.
+        pin_directory: FilePath = Or(FilePath(PathBuf::from("/sys/fs/bpf/proxyd")));
+        /// The local TCP port of the listeners; no packet on the wire carries it.
+        listen_port: Port = Or(Int(LISTEN_PORT));
+    }
+}
+
+section! {
+    /// Bounds on what one gateway takes on. A connection beyond a bound is refused.
+    Limits {
+        /// Sessions at one time.
+        sessions: Int<1, 1_000_000> = Or(Int(20_000));
+        /// Sessions at one time from one client address.
+        sessions_per_client: Int<1, 1_000_000> = Or(Int(200));
+        /// Connections at one time whose user has not authenticated yet.
+        handshakes: Int<1, 1_000_000> = Or(Int(1_000));
+        /// From the first packet to the first authentication request.
+        handshake_timeout_s: Limit = Or(Int(30));
+        /// From the first authentication request to the session, questions included.
+        authentication_timeout_s: Limit = Or(Int(120));
+        /// For the user to answer one question.
+        question_timeout_s: Limit = Or(Int(120));
+        /// To connect to the server and agree on keys with it.
+        connect_timeout_s: Limit = Or(Int(10));
+        /// Without data in either direction, after which a session ends. 0 is no limit.
+        idle_timeout_s: Int<0, { 30 * DAY_S }> = Or(Int(0));
+        /// Failed authentication attempts after which a connection ends.
+        authentication_attempts: Int<1, 100> = Or(Int(6));
+        /// For running sessions to end after a stop was asked for; then they are ended.
+        drain_timeout_s: Int<0, DAY_S> = Or(Int(30));
+    }
+}
+
+section! {
+    /// Where state and evidence go.
+    Storage {
+        /// The catalogue of sessions and the known host keys, as the URL of a file.
+        database: DatabaseUrl = Or(DatabaseUrl(PathBuf::from("/var/lib/proxyd/proxyd.db")));
+        /// The directory where finished trails are kept, as a URL.
+        trails: TrailsUrl = Or(TrailsUrl(PathBuf::from("/var/lib/proxyd/trails")));
+        /// The directory where a trail is written while its session runs.
+        spool: FilePath = Or(FilePath(PathBuf::from("/var/lib/proxyd/spool")));
+        /// The Unix socket that `proxyd ctl` talks to.
+        control_socket: FilePath = Or(FilePath(PathBuf::from("/run/proxyd/control.sock")));
+        /// The Ed25519 key that signs trails, made when the file does not exist.
+        signing_key_file: FilePath = Or(FilePath(PathBuf::from("/var/lib/proxyd/signing.key")));
+    }
+}
+
+section! {
+    /// Which connections are inspected, and by which policies. The first that matches decides.
+    Connection {
+        /// The policy's name.
+        name: Name = Required;
+        /// What the connections carry.
+        protocol: Protocol = Required;
+        /// Addresses of clients.
+        from: NonEmpty<IpNet> = Required;
+        /// Addresses that clients connect to. May be the gateway's own with an in-band target.
+        to: NonEmpty<IpNet> = Required;
+        /// Ports that clients connect to.
+        ports: NonEmpty<PortRange> = Required;
+        /// How the server is chosen.
+        target: Target = Or(Target::Original);
+        /// Whose address the server sees: "client" keeps the client's, "gateway" uses ours.
+        source: Source = Or(Source::CLIENT);
+        /// A settings policy.
+        settings: Option<Name> = Or(None);
+        /// An authentication policy.
+        authentication: Name = Required;
+        /// A usermapping policy. Without one, users log in under their own gateway user name only.
+        usermapping: Option<Name> = Or(None);
+        /// A credential store.
+        credential_store: Option<Name> = Or(None);
+        /// A channel policy.
+        channels: Name = Required;
+        /// An audit policy; needed when a channel rule records.
+        audit: Option<Name> = Or(None);
+        /// What becomes of a session whose trail cannot be written.
+        on_recording_failure: OnRecordingFailure = Or(OnRecordingFailure::Terminate);
+        /// What becomes of matching new connections while no proxy listens; `on_proxy_down` of
+        /// `[steering]` when left out.
+        on_proxy_down: Option<OnProxyDown> = Or(None);
+        /// Allows stored credentials to be used without gateway authentication.
+        allow_unauthenticated_gateway: bool = Or(false);
+    }
+}
+
+section! {
+    /// Settings of SSH connections.
+    Settings {
+        /// The policy's name.
+        name: Name = Required;
+        /// The protocol that the settings are for.
+        protocol: Protocol = Required;
+        /// Before connecting to the server, refuse users to whom no channel rule could apply.
+        pre_channel_check: bool = Or(true);
+        /// A text shown to clients before authentication.
+        banner: Option<Banner> = Or(None);
+        /// Our version string towards clients.
+        version: Option<Version> = Or(None);
+        /// What clients are offered.
+        client_side: ClientSide = Inside;
+        /// What servers are offered, and how they are checked.
+        server_side: ServerSide = Inside;
+        /// Names of environment variables that are let through to the server.
+        environment: Vec<Pattern> = Or(default_environment());
+    }
+}
+
+section! {
+    /// What clients are offered, in order of preference. An empty list is the safe list of proxyd.
+    ClientSide {
+        /// Key exchange methods.
+        kex: Vec<Kex> = Or(vec![]);
+        /// Ciphers.
+        ciphers: Vec<Cipher> = Or(vec![]);
+        /// MACs; the ciphers of this version bring their own, so that none of these is used.
+        macs: Vec<Mac> = Or(vec![]);
+        /// Types of the host keys shown to clients.
+        host_keys: Vec<HostKeyType> = Or(vec![]);
+    }
+}
+
+section! {
+    /// What servers are offered, in order of preference, and how they are checked.
+    ServerSide {
+        /// Key exchange methods.
+        kex: Vec<Kex> = Or(vec![]);
+        /// Ciphers.
+        ciphers: Vec<Cipher> = Or(vec![]);
+        /// MACs; the ciphers of this version bring their own, so that none of these is used.
+        macs: Vec<Mac> = Or(vec![]);
+        /// "accept-first": keep the first host key of a server and refuse any other later. "known":
+        /// accept kept keys only. "off": accept any key.
+        host_key_check: HostKeyCheck = Or(HostKeyCheck::AcceptFirst);
+    }
+}
+
+section! {
+    /// How users authenticate, at the gateway and then at the server.
+    Authentication {
+        /// The policy's name.
+        name: Name = Required;
+        /// Ways to authenticate at the gateway, any one of which suffices; or "none", written out.
+        gateway: Gateway = Required;
+        /// Ways to log in to the server, in the order in which they are tried. "publickey" uses the
+        /// credential store.
+        server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
+            ServerMethod::KeyboardInteractive,
+            ServerMethod::Password,
+        ]));
+    }
+}
+
+section! {
+    /// One way to authenticate at the gateway.
+    GatewayMethod {
+        /// What the user shows.
+        method: GatewayMethodKind = Required;
+        /// Where it is checked; "local" is the users of this file.
+        backend: Backend = Required;
+    }
+}
+
+section! {
+    /// A user of the local database.
+    User {
+        /// The gateway user name, case-sensitive.
+        name: Name = Required;
+        /// The hash of the password, as `argon2` prints it with `-id -e`. Without one the user
+        /// cannot log in by password.
+        password_hash: Option<Argon2idHash> = Or(None);
+        /// Public keys, any one of which authenticates the user.
+        public_keys: Vec<PublicKeyLine> = Or(vec![]);
+        /// Gateway groups of the user.
+        groups: Names = Or(vec![]);
+    }
+}
+
+section! {
+    /// Which users of a server a gateway user may log in as. Any rule that fits allows.
+    Usermapping {
+        /// The policy's name.
+        name: Name = Required;
+        /// The rules.
+        rules: Vec<UsermappingRule> = Or(vec![]);
+        /// Without a fitting rule, allow users to log in under their own gateway user name.
+        allow_unmapped: bool = Or(false);
+    }
+}
+
+section! {
+    /// Lets some gateway groups log in as some users of the server.
+    UsermappingRule {
+        /// Users on the server.
+        remote_user: Pattern = Required;
+        /// Gateway groups, any one of which suffices; "*" is every gateway user.
+        groups: NonEmpty<Name> = Required;
+    }
+}
+
+section! {
+    /// Which channels may be opened. A channel that no rule allows is refused.
+    Channels {
+        /// The policy's name.
+        name: Name = Required;
+        /// The rules; the first that allows a channel decides how it is opened.
+        rule: NonEmpty<ChannelRule> = Required;
+    }
+}
+
+section! {
+    /// Allows one type of channel under conditions. An empty list sets no condition.
+    ChannelRule {
+        /// The type of channel.
+        r#type: ChannelKind = Required;
+        /// Gateway groups, any one of which suffices.
+        gateway_groups: Names = Or(vec![]);
+        /// Users on the server.
+        remote_users: Vec<Pattern> = Or(vec![]);
+        /// Addresses of clients.
+        from: Vec<IpNet> = Or(vec![]);
+        /// Addresses of servers.
+        targets: Vec<IpNet> = Or(vec![]);
+        /// A time policy; without one the channel may be opened at any time.
+        time: Option<Name> = Or(None);
+        /// Whether the channel is recorded.
+        record: bool = Or(true);
+    }
+}
+
+section! {
+    /// When channels may be opened. A day without ranges is closed; "24:00" is the end of a day.
+    Time {
+        /// The policy's name.
+        name: Name = Required;
+        /// The time zone whose clock counts, by its IANA name, "Europe/Budapest".
+        zone: Zone = Required;
+        /// Ranges on Monday.
+        monday: Vec<Window> = Or(vec![]);
+        /// Ranges on Tuesday.
+        tuesday: Vec<Window> = Or(vec![]);
+        /// Ranges on Wednesday.
+        wednesday: Vec<Window> = Or(vec![]);
+        /// Ranges on Thursday.
+        thursday: Vec<Window> = Or(vec![]);
+        /// Ranges on Friday.
+        friday: Vec<Window> = Or(vec![]);
+        /// Ranges on Saturday.
+        saturday: Vec<Window> = Or(vec![]);
+        /// Ranges on Sunday.
+        sunday: Vec<Window> = Or(vec![]);
+    }
+}
+
+section! {
+    /// Who can open the trails of sessions.
+    Audit {
+        /// The policy's name.
+        name: Name = Required;
+        /// Groups of people. Any ONE group opens a trail; ALL members of that group are needed
+        /// together.
+        recipients: NonEmpty<NonEmpty<Recipient>> = Required;
+        /// Groups for what the client typed, passwords included; `recipients` when left out.
+        upstream_recipients: Vec<NonEmpty<Recipient>> = Or(vec![]);
+        /// Sign trails, so that nobody can alter them unnoticed.
+        sign: bool = Or(true);
+    }
+}
+
+section! {
+    /// Secrets for servers.
+    Credentials {
+        /// The store's name.
+        name: Name = Required;
+        /// "local": the entries below.
+        kind: StoreKind = Required;
+        /// The entries.
+        entry: Vec<Credential> = Or(vec![]);
+    }
+}
+
+section! {
+    /// A private key for some servers and one user on them.
+    Credential {
+        /// The servers.
+        host: HostPattern = Required;
+        /// The user on the server, case-sensitive.
+        user: Name = Required;
+        /// The file with the private key in OpenSSH form, readable by proxyd alone.
+        key_file: FilePath = Required;
+    }
+}
+
+/// What OpenSSH's packages let through by default: the language of messages.
+fn default_environment() -> Vec<Pattern> {
+    ["LANG", "LC_*"].iter().filter_map(|name| name.parse().ok()).collect()
+}

@@ -1,0 +1,213 @@
+//! The configuration: one TOML file, checked as a whole before anything is used.
+
+pub mod doc;
+pub mod report;
+
+mod choice;
+mod convert;
+mod effective;
+mod entries;
+mod file;
+mod keys;
+mod resolve;
+mod section;
+mod semantic;
+mod value;
+mod words;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxyd_policy::PolicySet;
+use proxyd_policy::connection::OnProxyDown;
+use proxyd_policy::time::{LocalTime, Weekday};
+
+use report::Report;
+
+/// Bytes of a configuration file: 16384 connection policies of 2 KiB each, and as much again.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// How connections are picked up.
+    pub steering: Steering,
+    /// Bounds on what this gateway takes on.
+    pub limits: Limits,
+    /// Where state and evidence go.
+    pub storage: Storage,
+    /// The policies.
+    pub policy: Arc<PolicySet>,
+    /// Problems that do not keep the file from being used.
+    pub warnings: Report,
+    /// The whole configuration as TOML, defaults written out, without secrets.
+    pub effective: String,
+}
+
+/// How connections are picked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steering {
+    /// How the host stands between clients and servers.
+    pub mode: SteeringMode,
+    /// What becomes of matching new connections while no proxy listens.
+    pub on_proxy_down: OnProxyDown,
+    /// The fwmark of steered packets, not 0.
+    pub mark: u32,
+    /// The routing table of steered packets, not 0.
+    pub table: u32,
+    /// Where programs and maps are pinned.
+    pub pin_directory: PathBuf,
+    /// The local port of the listeners, not 0.
+    pub listen_port: u16,
+}
+
+/// How the host stands between clients and servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SteeringMode {
+    /// It routes between these interfaces.
+    Router {
+        /// Where packets from clients arrive; not empty.
+        client_interfaces: Vec<String>,
+        /// Where packets from servers arrive; not empty when a policy keeps the client's address.
+        server_interfaces: Vec<String>,
+    },
+    /// It bridges.
+    Bridge {
+        /// The bridge.
+        bridge: String,
+    },
+}
+
+/// Bounds on what this gateway takes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at one time.
+    pub sessions: usize,
+    /// Sessions at one time from one client address.
+    pub sessions_per_client: usize,
+    /// Connections at one time whose user has not authenticated yet.
+    pub handshakes: usize,
+    /// From the first packet to the first authentication request.
+    pub handshake_timeout: Duration,
+    /// From the first authentication request to the session.
+    pub authentication_timeout: Duration,
+    /// For the user to answer one question.
+    pub question_timeout: Duration,
+    /// To connect to the server and agree on keys with it.
+    pub connect_timeout: Duration,
+    /// Without data in either direction; absent: no limit.
+    pub idle_timeout: Option<Duration>,
+    /// Failed authentication attempts after which a connection ends.
+    pub authentication_attempts: u32,
+    /// For running sessions to end after a stop was asked for.
+    pub drain_timeout: Duration,
+}
+
+/// Where state and evidence go; every path is absolute if the path of the file was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The file of the `SQLite` database.
+    pub database: PathBuf,
+    /// The directory of finished trails.
+    pub trails: PathBuf,
+    /// The directory of trails that are being written.
+    pub spool: PathBuf,
+    /// The Unix socket for administration.
+    pub control_socket: PathBuf,
+    /// The key that signs trails.
+    pub signing_key_file: PathBuf,
+}
+
+/// Why a configuration was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be opened or read.
+    #[error("cannot read {}", .file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The file is larger than any configuration.
+    #[error("{} exceeds {FILE_BYTES_MAX} bytes", .file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is not UTF-8, as TOML has to be.
+    #[error("{} is not UTF-8", .file.display())]
+    NotUtf8 {
+        /// The file.
+        file: PathBuf,
+        /// Where it stops being UTF-8.
+        #[source]
+        error: std::string::FromUtf8Error,
+    },
+    /// The file has errors, all of which are in the report.
+    #[error("{0}")]
+    Invalid(Report),
+}
+
+/// Loads and checks a configuration file.
+///
+/// # Errors
+/// Fails when the file cannot be read, and when it has any error; then the report has them all.
+pub fn load(file: &Path) -> Result<Config, LoadError> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| LoadError::Read { file: file.to_owned(), error })?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+        return Err(LoadError::TooLarge { file: file.to_owned() });
+    }
+    let source = String::from_utf8(bytes)
+        .map_err(|error| LoadError::NotUtf8 { file: file.to_owned(), error })?;
+    check(file, source).map_err(LoadError::Invalid)
+}
+
+/// Checks the text of a configuration file; `file` names it in the report, and relative paths
+/// start at its directory.
+///
+/// # Errors
+/// The report of all errors and warnings, when there is at least one error.
+pub fn check(file: &Path, source: String) -> Result<Config, Report> {
+    let directory = file.parent().unwrap_or_else(|| Path::new(""));
+    let (config, problems) = resolve::resolve(directory, &source);
+    let report = problems.into_report(file.display().to_string(), source);
+    match config {
+        Some(resolved) if report.error_count() == 0 => Ok(Config {
+            steering: resolved.steering,
+            limits: resolved.limits,
+            storage: resolved.storage,
+            policy: Arc::new(resolved.policy),
+            warnings: report,
+            effective: resolved.effective,
+        }),
+        Some(_) | None => Err(report),
+    }
+}
+
+/// What the clock of a time zone shows at `at`; `None` when the zone is not known (any more), which
+/// closes the windows of policies in that zone.
+#[must_use]
+pub fn local_time(zone: &str, at: jiff::Timestamp) -> Option<LocalTime> {
+    let local = at.in_tz(zone).ok()?;
+    let weekday = match local.weekday() {
+        jiff::civil::Weekday::Monday => Weekday::Monday,
+        jiff::civil::Weekday::Tuesday => Weekday::Tuesday,
+        jiff::civil::Weekday::Wednesday => Weekday::Wednesday,
+        jiff::civil::Weekday::Thursday => Weekday::Thursday,
+        jiff::civil::Weekday::Friday => Weekday::Friday,
+        jiff::civil::Weekday::Saturday => Weekday::Saturday,
+        jiff::civil::Weekday::Sunday => Weekday::Sunday,
+    };
+    LocalTime::new(weekday, u8::try_from(local.hour()).ok()?, u8::try_from(local.minute()).ok()?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Checks between the sections of a file: mixes that cannot work, and parts that have no effect.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use proxyd_policy::channel::ChannelPolicy;
+use proxyd_policy::connection::{ConnectionPolicy, SourcePolicy};
+use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
+
+use super::choice::{Interface, Mode};
+use super::file::{self, File};
+use super::report::Problems;
+use super::section::Field;
+use super::value::FilePath;
+
+/// Names that a help text lists before it stops.
+const HELP_NAMES_MAX: usize = 10;
+
+/// Permission bits of a file that let others than its owner in.
+const OTHERS_MODE: u32 = 0o077;
+
+/// A help text with the names that exist.
+pub(super) fn name_help(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "there is none at all".to_owned();
+    }
+    let shown: Vec<&str> = names.iter().copied().take(HELP_NAMES_MAX).collect();
+    let more = names.len() - shown.len();
+    match more {
+        0 => format!("there is: {}", shown.join(", ")),
+        _ => format!("there is: {}, and {more} more", shown.join(", ")),
+    }
+}
+
+/// Notes names that two connection policies have.
+pub(super) fn check_names(sections: &[file::Connection], problems: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    for field in sections.iter().map(|section| &section.name) {
+        let Some(name) = field.get() else { continue };
+        if !seen.insert(&name.0) {
+            let message = format!("\"{}\" is the name of an earlier entry too", name.0);
+            problems.error(&field.span, &field.key, message);
+        }
+    }
+}
+
+/// Notes connection policies that can never match, because an earlier one covers them.
+pub(super) fn check_order(
+    list: &Field<Vec<file::Connection>>,
+    connections: &[Option<Arc<ConnectionPolicy>>],
+    problems: &mut Problems,
+) {
+    let sections = list.get().map(Vec::as_slice).unwrap_or_default();
+    if list.get().is_some() && sections.is_empty() {
+        problems.warning(&list.span, &list.key, "there is none, so nothing is inspected");
+    }
+    let mut earlier: Vec<&ConnectionPolicy> = Vec::new();
+    for (section, policy) in sections.iter().zip(connections) {
+        let Some(policy) = policy else { continue };
+        if let Some(cover) = earlier.iter().find(|earlier| earlier.covers(policy)) {
+            let message = format!(
+                "can never match, because the earlier \"{}\" matches everything it would",
+                cover.name
+            );
+            problems.warning(&section.name.span, &section.name.key, message);
+        }
+        earlier.push(policy);
+    }
+}
+
+/// Notes what a connection policy asks of its authentication policy and cannot get.
+pub(super) fn check_authentication(
+    section: &file::Connection,
+    authentication: &AuthenticationPolicy,
+    problems: &mut Problems,
+) {
+    let name = &authentication.name;
+    let unauthenticated = authentication.gateway == GatewayAuthentication::None;
+    let allowed = section.allow_unauthenticated_gateway.get();
+    let store = &section.credential_store;
+    let uses_store = matches!(store.get(), Some(Some(_)));
+    if uses_store && unauthenticated && allowed == Some(&false) {
+        let message = format!(
+            "authentication policy \"{name}\" has no gateway authentication, so anybody who can \
+             connect would use the stored credentials"
+        );
+        let help = "add gateway authentication, or write allow_unauthenticated_gateway = true";
+        problems.error_with_help(&store.span, &store.key, message, help);
+    }
+    let field = &section.allow_unauthenticated_gateway;
+    if allowed == Some(&true) && !(unauthenticated && uses_store) {
+        let message = "has no effect without a credential store and gateway = \"none\"";
+        problems.warning(&field.span, &field.key, message);
+    }
+    let offers_key = authentication.server.contains(&ServerMethod::PublicKey);
+    if offers_key && matches!(store.get(), Some(None)) {
+        let message = format!(
+            "authentication policy \"{name}\" logs in to servers by \"publickey\", which needs a \
+             credential_store here"
+        );
+        problems.error(&section.authentication.span, &section.authentication.key, message);
+    }
+    if uses_store && !offers_key {
+        let message = format!(
+            "is never used, because authentication policy \"{name}\" does not log in to servers \
+             by \"publickey\""
+        );
+        problems.warning(&store.span, &store.key, message);
+    }
+    if unauthenticated && matches!(section.usermapping.get(), Some(Some(_))) {
+        let message = format!(
+            "usermapping needs gateway authentication, and authentication policy \"{name}\" has \
+             none"
+        );
+        problems.error(&section.usermapping.span, &section.usermapping.key, message);
+    }
+}
+
+/// Notes what a connection policy asks of its channel policy and cannot get.
+pub(super) fn check_channels(
+    section: &file::Connection,
+    channels: &ChannelPolicy,
+    authentication: Option<&AuthenticationPolicy>,
+    problems: &mut Problems,
+) {
+    let name = &channels.name;
+    if channels.records() && matches!(section.audit.get(), Some(None)) {
+        let message = format!("missing key: channel policy \"{name}\" records channels");
+        let help = "name an [[audit_policy]], or write record = false in the rules";
+        problems.error_with_help(&section.audit.span, &section.audit.key, message, help);
+    }
+    let unauthenticated = authentication
+        .is_some_and(|authentication| authentication.gateway == GatewayAuthentication::None);
+    if unauthenticated && channels.rules.iter().any(|rule| !rule.gateway_groups.is_empty()) {
+        let message = format!(
+            "channel policy \"{name}\" has rules for gateway_groups, which never apply without \
+             gateway authentication"
+        );
+        problems.warning(&section.channels.span, &section.channels.key, message);
+    }
+}
+
+/// Notes interfaces that the mode needs and lacks, or has and ignores.
+pub(super) fn check_interfaces(file: &File, problems: &mut Problems) {
+    let Some(section) = file.steering.get() else { return };
+    let (clients, servers) = (&section.client_interfaces, &section.server_interfaces);
+    match section.mode.get() {
+        Some(Mode::Router) => {
+            if clients.get().is_some_and(Vec::is_empty) {
+                let message = "router mode needs the interfaces where packets from clients arrive";
+                problems.error(&clients.span, &clients.key, message);
+            }
+            if servers.get().is_some_and(Vec::is_empty) && keeps_client(&file.connection_policy) {
+                let message = "a connection policy keeps the client's address, which needs the \
+                               interfaces where packets from servers arrive";
+                problems.error(&servers.span, &servers.key, message);
+            }
+            if matches!(section.bridge.get(), Some(Some(_))) {
+                let message = "is ignored in router mode";
+                problems.warning(&section.bridge.span, &section.bridge.key, message);
+            }
+        }
+        Some(Mode::Bridge) => {
+            if matches!(section.bridge.get(), Some(None)) {
+                problems.missing(&section.bridge.span, &section.bridge.key);
+            }
+            ignored_in_bridge_mode(clients, problems);
+            ignored_in_bridge_mode(servers, problems);
+        }
+        None => {}
+    }
+}
+
+/// Says whether the server sees the client's own address under some connection policy.
+fn keeps_client(list: &Field<Vec<file::Connection>>) -> bool {
+    let keeps = |section: &file::Connection| {
+        section.source.get().is_some_and(|source| source.0 == SourcePolicy::Client)
+    };
+    list.get().is_some_and(|sections| sections.iter().any(keeps))
+}
+
+/// Notes interfaces that only router mode uses.
+fn ignored_in_bridge_mode(field: &Field<Vec<Interface>>, problems: &mut Problems) {
+    if field.get().is_some_and(|interfaces| !interfaces.is_empty()) {
+        let message = "is ignored in bridge mode, where the ports of the bridge are used";
+        problems.warning(&field.span, &field.key, message);
+    }
+}
+
+/// Notes a secret that is not there, or that others can read; a warning, because the file may be
+/// checked on another machine than it is used on.
+pub(super) fn check_secret_file(path: &Path, field: &Field<FilePath>, problems: &mut Problems) {
+    let message = match fs::metadata(path) {
+        Err(error) => format!("cannot look at {}: {error}", path.display()),
+        Ok(metadata) if metadata.permissions().mode() & OTHERS_MODE != 0 => {
+            format!("{} can be read or written by others than its owner", path.display())
+        }
+        Ok(_) => return,
+    };
+    problems.warning(&field.span, &field.key, message);
+}

@@ -1,0 +1,428 @@
+//! Whole files: what is accepted, and that every problem of a file is reported with its place.
+
+use std::path::Path;
+
+use proxyd_policy::connection::OnProxyDown;
+use proxyd_policy::settings::HostKeyCheck;
+use proxyd_policy::time::Weekday;
+
+use super::report::{Problem, Report};
+use super::{Config, SteeringMode, check, load, local_time};
+
+/// A file that uses every kind of section, without problems.
+const GOOD: &str = r#"
+[steering]
+mode = "router"
+client_interfaces = ["lan0"]
+server_interfaces = ["wan0"]
+on_proxy_down = "reset"
+
+[limits]
+idle_timeout_s = 600
+
+[storage]
+spool = "spool"
+
+[[connection_policy]]
+name = "linux-admins"
+protocol = "ssh"
+from = ["10.1.0.0/16", "fd00:1::/48"]
+to = ["10.2.0.0/16"]
+ports = ["22", "2200-2299"]
+target = { mode = "original" }
+source = { mode = "client" }
+settings = "ssh-modern"
+authentication = "staff"
+usermapping = "admins"
+channels = "shell-and-files"
+audit = "sealed"
+
+[[connection_policy]]
+name = "by-name"
+protocol = "ssh"
+from = ["0.0.0.0/0"]
+to = ["10.1.0.1"]
+ports = ["22"]
+target = { mode = "inband", allowed = ["*.example.com:22"], dns_suffixes = ["example.com"] }
+source = "gateway"
+authentication = "staff"
+channels = "shell-and-files"
+audit = "sealed"
+on_proxy_down = "forward"
+
+[[settings_policy]]
+name = "ssh-modern"
+protocol = "ssh"
+banner = "Authorised \"users\" only.\nSecond line."
+version = "SSH-2.0-gateway"
+client_side = { kex = ["curve25519-sha256"], host_keys = ["ed25519"] }
+server_side = { host_key_check = "known" }
+
+[[authentication_policy]]
+name = "staff"
+gateway = [{ method = "publickey", backend = "local" }, { method = "password", backend = "local" }]
+server = ["keyboard-interactive", "password"]
+
+[[user]]
+name = "alice"
+password_hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA"
+groups = ["admins"]
+
+[[usermapping_policy]]
+name = "admins"
+rules = [{ remote_user = "root", groups = ["admins"] }, { remote_user = "app*", groups = ["*"] }]
+
+[[channel_policy]]
+name = "shell-and-files"
+[[channel_policy.rule]]
+type = "session-shell"
+gateway_groups = ["admins"]
+time = "office-hours"
+[[channel_policy.rule]]
+type = "session-sftp"
+targets = ["10.2.0.0/16"]
+
+[[time_policy]]
+name = "office-hours"
+zone = "Europe/Budapest"
+monday = ["08:00-18:00"]
+friday = ["08:00-12:00", "20:00-24:00"]
+
+[[audit_policy]]
+name = "sealed"
+recipients = [["RECIPIENT"]]
+"#;
+
+/// The good file with a fresh recipient.
+fn good() -> String {
+    let recipient = age::x25519::Identity::generate().to_public().to_string();
+    GOOD.replace("RECIPIENT", &recipient)
+}
+
+fn accepted(source: &str) -> Config {
+    match check(Path::new("/etc/proxyd/proxyd.toml"), source.to_owned()) {
+        Ok(config) => config,
+        Err(report) => panic!("refused:\n{report}"),
+    }
+}
+
+fn refused(source: &str) -> Report {
+    match check(Path::new("proxyd.toml"), source.to_owned()) {
+        Ok(config) => panic!("accepted:\n{}", config.effective),
+        Err(report) => report,
+    }
+}
+
+/// "line:column key: message" of each problem.
+fn lines(report: &Report) -> Vec<String> {
+    let line = |problem: &Problem| {
+        let (line, column) = report.position(problem).unwrap_or_default();
+        format!("{line}:{column} {}: {}", problem.key, problem.message)
+    };
+    report.problems().iter().map(line).collect()
+}
+
+#[test]
+fn a_whole_file() {
+    let config = accepted(&good());
+    assert_eq!(lines(&config.warnings), Vec::<String>::new());
+    let SteeringMode::Router { client_interfaces, .. } = &config.steering.mode else {
+        panic!("{:?}", config.steering.mode);
+    };
+    assert_eq!(client_interfaces, &["lan0"]);
+    assert_eq!(config.limits.idle_timeout.map(|limit| limit.as_secs()), Some(600));
+    assert_eq!(config.limits.sessions, 20_000);
+    assert_eq!(config.storage.spool, Path::new("/etc/proxyd/spool"));
+    assert_eq!(config.storage.database, Path::new("/var/lib/proxyd/proxyd.db"));
+    let [admins, by_name] = config.policy.connection_policies.as_slice() else {
+        panic!("{:?}", config.policy);
+    };
+    assert_eq!(admins.on_proxy_down, OnProxyDown::Reset);
+    assert_eq!(admins.settings.server_side.host_key_check, HostKeyCheck::Known);
+    assert_eq!(by_name.on_proxy_down, OnProxyDown::Forward);
+    assert_eq!(by_name.settings.name, "default");
+    assert_eq!(by_name.settings.server_side.host_key_check, HostKeyCheck::AcceptFirst);
+    let time = admins.channels.rules.first().and_then(|rule| rule.time.as_ref());
+    assert_eq!(time.map(|time| time.name.as_str()), Some("office-hours"));
+    assert!(config.policy.user("alice").is_some_and(|user| user.groups == ["admins"]));
+}
+
+#[test]
+fn the_effective_file_says_the_same_without_secrets() {
+    let config = accepted(&good());
+    assert!(!config.effective.contains("argon2id"), "{}", config.effective);
+    assert!(config.effective.contains("password_hash = \"[hidden]\""), "{}", config.effective);
+    let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA";
+    let again = accepted(&config.effective.replace("[hidden]", hash));
+    assert_eq!(again.policy, config.policy);
+    assert_eq!(again.steering, config.steering);
+    assert_eq!(again.limits, config.limits);
+    assert_eq!(again.storage, config.storage);
+    assert_eq!(again.effective, config.effective);
+}
+
+#[test]
+fn five_errors_are_five_reports() {
+    let source = "\
+[steering]
+client_interfaces = [\"lan0\"]
+fast_path = \"xdp\"
+
+[limits]
+sessions = \"many\"
+
+[[connection_policy]]
+name = \"p\"
+protocol = \"ssh\"
+from = [\"10.1.2.3/16\"]
+to = [\"10.2.0.0/16\"]
+ports = [\"22\", \"0\"]
+source = \"gateway\"
+authentication = \"missing\"
+channels = \"shell\"
+
+[[channel_policy]]
+name = \"shell\"
+rule = [{ type = \"session-shell\", record = false }]
+";
+    let report = refused(source);
+    let expected = [
+        "3:1 steering.fast_path: unknown key",
+        "6:12 limits.sessions: expected integer from 1 to 1000000, found string",
+        "11:9 connection_policy[0].from[0]: \"10.1.2.3/16\" has bits set after the prefix length; \
+         the prefix is 10.1.0.0/16",
+        "13:16 connection_policy[0].ports[1]: \"0\" is not a port or a range of ports (1-65535)",
+        "15:18 connection_policy[0].authentication: there is no [[authentication_policy]] named \
+         \"missing\"",
+    ];
+    assert_eq!(lines(&report), expected);
+    let text = report.to_string();
+    let parts = ["proxyd.toml:11:9", "from = [\"10.1.2.3/16\"]", "5 errors, 0 warnings"];
+    for part in parts {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
+/// A change to the good file (case, from, to), and the end of the line of the error it makes.
+const CHANGES: &[(&str, &str, &str, &str)] = &[
+    (
+        "sections of later versions",
+        "[limits]",
+        "[[plugin]]\nname = \"x\"\n[limits]",
+        "plugin: unknown key",
+    ),
+    (
+        "bad word",
+        "\"reset\"",
+        "\"pass\"",
+        "steering.on_proxy_down: \"pass\" is not one of: \"drop\", \"reset\", \
+         \"forward\"",
+    ),
+    (
+        "later word",
+        "\"session-sftp\"",
+        "\"x11\"",
+        "channel_policy[0].rule[1].type: \"x11\" is not yet supported by this \
+         version",
+    ),
+    (
+        "later protocol",
+        "\"ssh\"\nfrom = [\"0",
+        "\"rdp\"\nfrom = [\"0",
+        "connection_policy[1].protocol: \"rdp\" is not yet supported by this \
+         version",
+    ),
+    (
+        "missing key",
+        "channels = \"shell-and-files\"\naudit = \"sealed\"\n\n",
+        "audit = \"sealed\"\n\n",
+        "connection_policy[0].channels: missing key",
+    ),
+    (
+        "empty list",
+        "[\"22\", \"2200-2299\"]",
+        "[]",
+        "connection_policy[0].ports: the list must not be empty",
+    ),
+    (
+        "empty gateway list",
+        "gateway = [{",
+        "gateway = []\n# [{",
+        "authentication_policy[0].gateway: an empty list does not say how users \
+         authenticate at the gateway",
+    ),
+    (
+        "time over midnight",
+        "20:00-24:00",
+        "20:00-06:00",
+        "time_policy[0].friday[1]: time range \"20:00-06:00\" does not end after \
+         it starts; split it at midnight",
+    ),
+    (
+        "dangling time",
+        "time = \"office-hours\"",
+        "time = \"office\"",
+        "channel_policy[0].rule[0].time: there is no [[time_policy]] named \
+         \"office\"",
+    ),
+    (
+        "duplicate name",
+        "name = \"by-name\"",
+        "name = \"linux-admins\"",
+        "connection_policy[1].name: \"linux-admins\" is the name of an earlier \
+         entry too",
+    ),
+    (
+        "no audit",
+        "audit = \"sealed\"\non_proxy_down",
+        "on_proxy_down",
+        "connection_policy[1].audit: missing key: channel policy \
+         \"shell-and-files\" records channels",
+    ),
+    (
+        "no server interface",
+        "server_interfaces = [\"wan0\"]\n",
+        "",
+        "steering.server_interfaces: a connection policy keeps the client's \
+         address, which needs the interfaces where packets from servers arrive",
+    ),
+    (
+        "bridge mode without bridge",
+        "mode = \"router\"",
+        "mode = \"bridge\"",
+        "steering.bridge: missing key",
+    ),
+    (
+        "key without store",
+        "\"keyboard-interactive\", \"password\"",
+        "\"publickey\"",
+        "connection_policy[0].authentication: authentication policy \"staff\" logs \
+         in to servers by \"publickey\", which needs a credential_store here",
+    ),
+    (
+        "target without keys",
+        "{ mode = \"original\" }",
+        "\"fixed\"",
+        "connection_policy[0].target: this target has keys of its own",
+    ),
+    (
+        "later database",
+        "spool = \"spool\"",
+        "database = \"postgres://u:p@h/d\"",
+        "storage.database: postgres:// is not yet supported by this version",
+    ),
+    (
+        "long interface",
+        "[\"wan0\"]",
+        "[\"a-very-long-interface\"]",
+        "steering.server_interfaces[0]: interface name of 21 bytes exceeds 15",
+    ),
+    ("syntax", "[limits]", "[limits", ""),
+];
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn one_error_each() {
+    for (case, from, to, expected) in CHANGES {
+        let source = good();
+        assert!(source.contains(from), "{case}: nothing to change");
+        let report = refused(&source.replacen(from, to, 1));
+        let found = lines(&report).iter().any(|line| line.ends_with(expected));
+        assert!(found, "{case}:\n{report}");
+    }
+}
+
+#[test]
+fn stored_credentials_need_gateway_authentication_or_a_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = r#"
+[steering]
+client_interfaces = ["lan0"]
+[[connection_policy]]
+name = "p"
+protocol = "ssh"
+from = ["10.1.0.0/16"]
+to = ["10.2.0.0/16"]
+ports = ["22"]
+source = "gateway"
+authentication = "none"
+credential_store = "vault"
+channels = "shell"
+[[authentication_policy]]
+name = "none"
+gateway = "none"
+server = ["publickey"]
+[[channel_policy]]
+name = "shell"
+rule = [{ type = "session-shell", record = false }]
+[[credential_store]]
+name = "vault"
+kind = "local"
+[[credential_store.entry]]
+host = "*.example.com"
+user = "root"
+key_file = "keys/root"
+"#;
+    let key = "connection_policy[0].credential_store";
+    assert!(refused(source).problems().iter().any(|problem| problem.key == key));
+    let file = directory.path().join("proxyd.toml");
+    let channels = "channels = \"shell\"";
+    let word = format!("{channels}\nallow_unauthenticated_gateway = true");
+    let permitted = source.replace(channels, &word);
+    std::fs::write(&file, permitted).unwrap();
+    let config = load(&file).unwrap();
+    let warnings = lines(&config.warnings);
+    assert!(matches!(warnings.as_slice(), [one] if one.contains("keys/root")), "{warnings:?}");
+    let policy = config.policy.connection_policies.first().unwrap();
+    let entry = policy.credential_store.as_ref().and_then(|store| store.entries.first()).unwrap();
+    assert_eq!(entry.key_file, directory.path().join("keys/root"));
+}
+
+#[test]
+fn a_policy_that_can_never_match_is_a_warning() {
+    let shadowed = good().replace("0.0.0.0/0", "10.1.7.0/24").replace("10.1.0.1", "10.2.0.9");
+    let config = accepted(&shadowed);
+    let warnings = lines(&config.warnings);
+    let expected = "connection_policy[1].name: can never match, because the earlier \
+                    \"linux-admins\" matches everything it would";
+    assert!(matches!(warnings.as_slice(), [one] if one.ends_with(expected)), "{warnings:?}");
+}
+
+#[test]
+fn secrets_of_bad_files_are_not_shown() {
+    for (from, to) in [
+        ("$argon2id$v=19", "hunter2"),
+        ("password_hash = \"$argon2id$v=19", "pasword_hash = \"hunter2"),
+    ] {
+        let report = refused(&good().replace(from, to));
+        assert!(!format!("{report} {report:?}").contains("hunter2"), "{report}");
+    }
+}
+
+#[test]
+fn any_cut_of_a_file_is_judged() {
+    let source = good();
+    for end in (0..source.len()).step_by(7).filter(|end| source.is_char_boundary(*end)) {
+        if let Err(report) = check(Path::new("proxyd.toml"), source[..end].to_owned()) {
+            assert!(report.error_count() > 0, "cut at {end}");
+            assert!(report.to_string().contains("error"), "cut at {end}");
+        }
+    }
+}
+
+#[test]
+fn local_time_follows_the_zone() {
+    let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let cases = [
+        // Budapest is UTC+1 in winter and UTC+2 in summer.
+        ("2026-01-05T07:00:00Z", Weekday::Monday, 8),
+        ("2026-07-06T06:00:00Z", Weekday::Monday, 8),
+        ("2026-01-04T23:30:00Z", Weekday::Monday, 0),
+    ];
+    for (text, weekday, hour) in cases {
+        let minute = if hour == 0 { 30 } else { 0 };
+        let expected = proxyd_policy::time::LocalTime::new(weekday, hour, minute);
+        assert_eq!(local_time("Europe/Budapest", at(text)), expected, "{text}");
+    }
+    assert_eq!(local_time("Nowhere/Atlantis", at("2026-01-05T07:00:00Z")), None);
+}

@@ -1,0 +1,93 @@
+//! How the types of the policy model are written in the file.
+
+use ipnet::IpNet;
+use proxyd_policy::channel::ChannelKind;
+use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, Protocol, SourcePolicy};
+use proxyd_policy::gateway::{Backend, ServerMethod};
+use proxyd_policy::net::{Host, HostName, HostPattern, PortRange, parse_prefix};
+use proxyd_policy::pattern::Pattern;
+use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
+use proxyd_policy::target::AllowedTarget;
+use proxyd_policy::time::Window;
+
+use super::report::Problems;
+use super::value::{Node, Value, parsed, quote, words};
+
+words!(Protocol: "ssh" => Protocol::Ssh; later "rdp", "telnet", "tn3270");
+words!(
+    OnProxyDown:
+    "drop" => OnProxyDown::Drop,
+    "reset" => OnProxyDown::Reset,
+    "forward" => OnProxyDown::Forward
+);
+words!(
+    OnRecordingFailure:
+    "terminate" => OnRecordingFailure::Terminate,
+    "continue" => OnRecordingFailure::Continue
+);
+words!(
+    SourcePolicy:
+    "client" => SourcePolicy::Client,
+    "gateway" => SourcePolicy::Gateway;
+    later "fixed"
+);
+words!(
+    ServerMethod:
+    "keyboard-interactive" => ServerMethod::KeyboardInteractive,
+    "password" => ServerMethod::Password,
+    "publickey" => ServerMethod::PublicKey;
+    later "publickey-agent"
+);
+words!(Backend: "local" => Backend::Local);
+words!(
+    ChannelKind:
+    "session-shell" => ChannelKind::SessionShell,
+    "session-exec" => ChannelKind::SessionExec,
+    "session-sftp" => ChannelKind::SessionSftp;
+    later "session-exec-scp", "session-subsystem", "agent", "x11", "local-forward",
+        "remote-forward"
+);
+words!(
+    HostKeyType:
+    "ed25519" => HostKeyType::Ed25519,
+    "rsa" => HostKeyType::Rsa
+);
+words!(
+    HostKeyCheck:
+    "accept-first" => HostKeyCheck::AcceptFirst,
+    "known" => HostKeyCheck::Known,
+    "off" => HostKeyCheck::Off;
+    later "ca"
+);
+
+parsed!(PortRange, "port or range of ports, \"22\" or \"2200-2299\"");
+parsed!(Pattern, "name, `*` for any characters");
+parsed!(Host, "address or host name");
+parsed!(HostName, "domain");
+parsed!(HostPattern, "address, prefix, host name or \"*.domain\"");
+parsed!(
+    AllowedTarget,
+    "address, prefix, host name or \"*.domain\", with \":port\" or \":port-port\""
+);
+parsed!(Window, "time range, \"08:00-18:00\"");
+
+impl Value for IpNet {
+    fn describe() -> String {
+        "address or prefix".to_owned()
+    }
+
+    fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
+        let text = node.text(problems, "an address or prefix (string)")?;
+        match parse_prefix(text) {
+            Ok(prefix) => Some(prefix),
+            Err(error) => {
+                node.error(problems, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn write(&self) -> Option<String> {
+        Some(quote(&self.to_string()))
+    }
+}

@@ -1,0 +1,59 @@
+//! The network interfaces of this namespace, as the kernel tells them.
+
+use futures_util::TryStreamExt as _;
+use rtnetlink::Handle;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
+
+use super::Error;
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interface {
+    /// Interface index.
+    pub(crate) index: u32,
+    /// Name.
+    pub(crate) name: String,
+    /// Hardware address, of interfaces that have one of six bytes.
+    pub(crate) address: Option<[u8; 6]>,
+    /// Index of the bridge or bond it is a port of.
+    pub(crate) controller: Option<u32>,
+    /// Whether its frames start with an Ethernet header.
+    pub(crate) is_ethernet: bool,
+}
+
+/// Every interface.
+pub(crate) async fn list(handle: &Handle) -> Result<Vec<Interface>, Error> {
+    let messages = handle.link().get().execute().try_collect::<Vec<_>>();
+    let messages = messages.await.map_err(|source| Error::Netlink { what: "list links", source })?;
+    Ok(messages.iter().map(from_message).collect())
+}
+
+/// The interface called `name`, which must speak Ethernet.
+pub(crate) fn find<'a>(interfaces: &'a [Interface], name: &str) -> Result<&'a Interface, Error> {
+    let found = interfaces.iter().find(|interface| interface.name == name);
+    let interface = found.ok_or_else(|| Error::NoInterface { name: name.to_owned() })?;
+    if !interface.is_ethernet {
+        return Err(Error::NotEthernet { name: name.to_owned() });
+    }
+    Ok(interface)
+}
+
+fn from_message(message: &LinkMessage) -> Interface {
+    let mut interface = Interface {
+        index: message.header.index,
+        name: String::new(),
+        address: None,
+        controller: None,
+        is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+    };
+    for attribute in &message.attributes {
+        if let LinkAttribute::IfName(name) = attribute {
+            interface.name.clone_from(name);
+        } else if let LinkAttribute::Address(address) = attribute {
+            interface.address = <[u8; 6]>::try_from(address.as_slice()).ok();
+        } else if let LinkAttribute::Controller(index) = attribute {
+            interface.controller = Some(*index);
+        }
+    }
+    interface
+}

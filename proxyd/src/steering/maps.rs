@@ -1,0 +1,272 @@
+//! Typed wrappers of the pinned maps, and the two system calls that belong to them.
+#![expect(unsafe_code, reason = "clock_gettime and membarrier; each block says why")]
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, SockMap};
+use steering_common::layout::{Port, Settings};
+use steering_common::limits::{
+    ENTRIES_MAX, GENERATIONS, INTERFACES_MAX, LISTENER_SLOTS, LISTENER_V4, LISTENER_V6,
+    POLICIES_MAX,
+};
+use steering_common::stats::{PolicyCounts, REASONS};
+use steering_common::table::Entry;
+
+use super::Error;
+
+/// Shape of a map, to compare a pinned one with what this daemon would make.
+pub(crate) struct Shape {
+    /// Name of the map and of its pin.
+    pub(crate) name: &'static str,
+    key_bytes: usize,
+    value_bytes: usize,
+    entries: u32,
+}
+
+/// Shape of every map of the programs.
+pub(crate) const SHAPES: [Shape; 9] = [
+    shape::<u32, Settings>("SETTINGS", 1),
+    shape::<u32, u32>("ACTIVE", 1),
+    shape::<u32, u32>("LENGTHS", GENERATIONS),
+    shape::<u32, Entry>("ENTRIES", GENERATIONS * ENTRIES_MAX),
+    shape::<u32, Port>("PORTS", INTERFACES_MAX),
+    shape::<u32, u32>("LISTENERS", LISTENER_SLOTS),
+    shape::<u32, u64>("HEARTBEAT", 1),
+    shape::<u32, u64>("REASON_COUNTS", REASONS),
+    shape::<u32, PolicyCounts>("POLICY_COUNTS", POLICIES_MAX),
+];
+
+const fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
+    Shape { name, key_bytes: size_of::<K>(), value_bytes: size_of::<V>(), entries }
+}
+
+/// Checks that the maps already pinned in `directory` have the shapes this daemon expects: a pin
+/// is opened without a comparison otherwise.
+pub(crate) fn check_pins(directory: &Path) -> Result<(), Error> {
+    for shape in &SHAPES {
+        let path = directory.join(shape.name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).map_err(during(shape.name))?;
+        let same = usize::try_from(info.key_size()).is_ok_and(|size| size == shape.key_bytes)
+            && usize::try_from(info.value_size()).is_ok_and(|size| size == shape.value_bytes)
+            && info.max_entries() == shape.entries;
+        if !same {
+            return Err(Error::PinnedShape { path });
+        }
+    }
+    Ok(())
+}
+
+/// The maps that the daemon writes.
+pub(crate) struct Maps {
+    settings: Array<MapData, Settings>,
+    active: Array<MapData, u32>,
+    lengths: Array<MapData, u32>,
+    entries: Array<MapData, Entry>,
+    ports: HashMap<MapData, u32, Port>,
+    listeners: SockMap<MapData>,
+}
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            settings: take(ebpf, "SETTINGS")?,
+            active: take(ebpf, "ACTIVE")?,
+            lengths: take(ebpf, "LENGTHS")?,
+            entries: take(ebpf, "ENTRIES")?,
+            ports: take(ebpf, "PORTS")?,
+            listeners: take(ebpf, "LISTENERS")?,
+        })
+    }
+
+    /// Sets marks and limits.
+    pub(crate) fn set_settings(&mut self, settings: Settings) -> Result<(), Error> {
+        self.settings.set(0, settings, 0).map_err(during("SETTINGS"))
+    }
+
+    /// The generation that the programs read, 0 or 1.
+    pub(crate) fn active(&self) -> Result<u32, Error> {
+        self.active.get(&0, 0).map_err(during("ACTIVE"))
+    }
+
+    /// Makes the programs read `generation`, and waits until none reads another.
+    pub(crate) fn activate(&mut self, generation: u32) -> Result<(), Error> {
+        self.active.set(0, generation, 0).map_err(during("ACTIVE"))?;
+        wait_for_programs().map_err(Error::Barrier)
+    }
+
+    /// Writes a generation of the table that is not in use.
+    pub(crate) fn write_table(&mut self, generation: u32, table: &[Entry]) -> Result<(), Error> {
+        let first = generation * ENTRIES_MAX;
+        for (index, entry) in (first..).zip(table) {
+            self.entries.set(index, *entry, 0).map_err(during("ENTRIES"))?;
+        }
+        let length = u32::try_from(table.len()).unwrap_or(ENTRIES_MAX);
+        self.lengths.set(generation, length, 0).map_err(during("LENGTHS"))
+    }
+
+    /// Reads a generation of the table.
+    pub(crate) fn read_table(&self, generation: u32) -> Result<Vec<Entry>, Error> {
+        let length = self.lengths.get(&generation, 0).map_err(during("LENGTHS"))?;
+        let first = generation * ENTRIES_MAX;
+        (first..first + length.min(ENTRIES_MAX))
+            .map(|index| self.entries.get(&index, 0).map_err(during("ENTRIES")))
+            .collect()
+    }
+
+    /// Tells the programs the hardware address of a bridge port.
+    pub(crate) fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
+        self.ports.insert(ifindex, port, 0).map_err(during("PORTS"))
+    }
+
+    /// Registers the listeners; they replace those of a daemon before.
+    pub(crate) fn set_listeners(
+        &mut self,
+        v4: Option<BorrowedFd<'_>>,
+        v6: Option<BorrowedFd<'_>>,
+    ) -> Result<(), Error> {
+        for (slot, listener) in [(LISTENER_V4, v4), (LISTENER_V6, v6)] {
+            if let Some(listener) = listener {
+                let descriptor = listener.as_raw_fd();
+                self.listeners.set(slot, &descriptor, 0).map_err(during("LISTENERS"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The daemon's sign of life. While none comes, new connections that a rule redirects are treated
+/// as the rule says for a proxy that is down.
+pub struct Heartbeat {
+    map: Array<MapData, u64>,
+}
+
+impl Heartbeat {
+    /// Opens the pinned map.
+    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+        Ok(Self { map: open(directory, "HEARTBEAT")? })
+    }
+
+    /// Reports that the daemon lives. Call it every
+    /// [`steering_common::limits::HEARTBEAT_PERIOD_MS`].
+    ///
+    /// # Errors
+    /// When the map cannot be written, which is not expected.
+    pub fn beat(&mut self) -> Result<(), Error> {
+        let now_ns = monotonic_ns().map_err(Error::Clock)?;
+        self.map.set(0, now_ns, 0).map_err(during("HEARTBEAT"))
+    }
+
+    /// Says that the daemon leaves: from now on its rules are treated as on a proxy that is down.
+    ///
+    /// # Errors
+    /// When the map cannot be written, which is not expected.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        self.map.set(0, 0, 0).map_err(during("HEARTBEAT"))
+    }
+}
+
+/// The maps that counters and state are read from.
+pub(crate) struct Counters {
+    active: Array<MapData, u32>,
+    lengths: Array<MapData, u32>,
+    heartbeat: Array<MapData, u64>,
+    reasons: PerCpuArray<MapData, u64>,
+    policies: PerCpuArray<MapData, PolicyCounts>,
+}
+
+impl Counters {
+    /// Opens the pinned maps; works without a daemon.
+    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            active: open(directory, "ACTIVE")?,
+            lengths: open(directory, "LENGTHS")?,
+            heartbeat: open(directory, "HEARTBEAT")?,
+            reasons: open(directory, "REASON_COUNTS")?,
+            policies: open(directory, "POLICY_COUNTS")?,
+        })
+    }
+
+    /// Generation in use, and its entries.
+    pub(crate) fn table(&self) -> Result<(u32, u32), Error> {
+        let generation = self.active.get(&0, 0).map_err(during("ACTIVE"))?;
+        let length = self.lengths.get(&generation, 0).map_err(during("LENGTHS"))?;
+        Ok((generation, length))
+    }
+
+    /// How long the daemon has been silent, in nanoseconds; `None` before it first reported.
+    pub(crate) fn silence_ns(&self) -> Result<Option<u64>, Error> {
+        let reported_ns = self.heartbeat.get(&0, 0).map_err(during("HEARTBEAT"))?;
+        let now_ns = monotonic_ns().map_err(Error::Clock)?;
+        Ok((reported_ns != 0).then(|| now_ns.saturating_sub(reported_ns)))
+    }
+
+    /// Packets counted for the reason with this index, over all CPUs.
+    pub(crate) fn reason(&self, index: u32) -> Result<u64, Error> {
+        let counts = self.reasons.get(&index, 0).map_err(during("REASON_COUNTS"))?;
+        Ok(counts.iter().sum())
+    }
+
+    /// What was counted for a policy slot, over all CPUs.
+    pub(crate) fn policy(&self, slot: u32) -> Result<PolicyCounts, Error> {
+        let counts = self.policies.get(&slot, 0).map_err(during("POLICY_COUNTS"))?;
+        Ok(counts.iter().fold(PolicyCounts::default(), |sum, one| PolicyCounts {
+            forwarded: sum.forwarded + one.forwarded,
+            redirected: sum.redirected + one.redirected,
+            dropped: sum.dropped + one.dropped,
+            down: sum.down + one.down,
+        }))
+    }
+}
+
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, Error>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(Error::NotInObject { name })?;
+    T::try_from(map).map_err(during(name))
+}
+
+fn open<T>(directory: &Path, name: &'static str) -> Result<T, Error>
+where
+    T: TryFrom<Map, Error = aya::maps::MapError>,
+{
+    let path = directory.join(name);
+    if !path.exists() {
+        return Err(Error::NotRunning { directory: directory.to_owned() });
+    }
+    let data = MapData::from_pin(path).map_err(during(name))?;
+    T::try_from(Map::from_map_data(data).map_err(during(name))?).map_err(during(name))
+}
+
+const fn during(name: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
+    move |source| Error::Map { name, source: Box::new(source) }
+}
+
+/// The clock that programs read with `bpf_ktime_get_ns`.
+fn monotonic_ns() -> io::Result<u64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a valid place for the result.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    Ok(seconds * 1_000_000_000 + nanoseconds)
+}
+
+/// Waits until every program run that began before has ended. The barrier waits for an RCU grace
+/// period, and programs run inside RCU read sections.
+fn wait_for_programs() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let result =
+        unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

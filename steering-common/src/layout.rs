@@ -1,0 +1,37 @@
+//! Small map values: the program's settings and the role of an interface.
+
+/// What the program is told once, before it is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// `SO_MARK` bit of the proxy's own sockets; how the program knows them.
+    pub socket_mark: u32,
+    /// Packet mark bit that the policy routing rule looks for.
+    pub route_mark: u32,
+    /// Silence of the daemon after which it counts as down, in nanoseconds.
+    pub heartbeat_limit_ns: u64,
+}
+
+const _: () = assert!(size_of::<Settings>() == 16);
+
+/// What the program needs to know of a bridge port it is attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Port {
+    /// Destination that makes the bridge hand a frame up: the port's own hardware address.
+    pub address: [u8; 6],
+    /// Fills up to eight bytes.
+    pub reserved: [u8; 2],
+}
+
+const _: () = assert!(size_of::<Port>() == 8);
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "marker for types that may be copied into maps byte by byte")]
+// SAFETY: `repr(C)`, only integers, no padding: asserted above.
+unsafe impl aya::Pod for Settings {}
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "marker for types that may be copied into maps byte by byte")]
+// SAFETY: `repr(C)`, only integers, no padding: asserted above.
+unsafe impl aya::Pod for Port {}

@@ -1,0 +1,294 @@
+//! Bounded header walk: Ethernet, 802.1Q, IPv4 with options, IPv6 with extension headers, TCP.
+//!
+//! The same code runs in the kernel and in tests, over whatever can give bytes by offset.
+
+use crate::flow::{Family, Flow, words_v4, words_v6};
+use crate::limits::{EXTENSION_HEADERS_MAX, INLINE_TAGS_MAX};
+use crate::stats::Reason;
+
+/// A frame that gives its bytes by offset.
+pub trait Bytes {
+    /// The `N` bytes at `offset`, or `None` when the frame ends before.
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// Length of the frame in bytes.
+    fn length(&self) -> u32;
+}
+
+/// How a frame arrived; what cannot be read from its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Tag control information of the tag the kernel took out of the frame.
+    pub tag: Option<u16>,
+}
+
+/// A TCP segment; offsets and counts are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Addresses and ports.
+    pub flow: Flow,
+    /// Offset of the IP header in the frame.
+    pub ip_offset: u32,
+    /// Offset of the TCP header in the frame.
+    pub tcp_offset: u32,
+    /// Bytes after the TCP header, as the IP header counts them.
+    pub payload_bytes: u32,
+    /// Length of the TCP header in bytes, 20 to 60.
+    pub header_bytes: u8,
+    /// TCP flags, [`SYN`] and so on.
+    pub flags: u8,
+    /// Whether this is the first fragment of a larger packet.
+    pub fragment: bool,
+}
+
+impl Segment {
+    /// Nothing read yet.
+    pub const EMPTY: Self = Self {
+        flow: Flow {
+            source: [0; 4],
+            destination: [0; 4],
+            ifindex: 0,
+            source_port: 0,
+            destination_port: 0,
+            vlan: 0,
+            family: Family::V4,
+        },
+        ip_offset: 0,
+        tcp_offset: 0,
+        payload_bytes: 0,
+        header_bytes: 0,
+        flags: 0,
+        fragment: false,
+    };
+
+    /// Whether the segment opens a connection: SYN without ACK, whatever else is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn opens(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
+
+    /// Whether the segment can end a handshake: ACK with neither SYN, RST nor FIN.
+    #[inline(always)]
+    #[must_use]
+    pub const fn may_end_handshake(&self) -> bool {
+        self.flags & (SYN | ACK | RST | FIN) == ACK
+    }
+}
+
+/// TCP flags (RFC 9293 section 3.1).
+pub const FIN: u8 = 0x01;
+/// Synchronize sequence numbers.
+pub const SYN: u8 = 0x02;
+/// Reset the connection.
+pub const RST: u8 = 0x04;
+/// The acknowledgement field counts.
+pub const ACK: u8 = 0x10;
+
+/// Two hardware addresses and the type.
+const ETHERNET_BYTES: u32 = 14;
+/// Tag control information and the type that follows it.
+const TAG_BYTES: u32 = 4;
+const TYPE_OFFSET: u32 = 12;
+const TYPE_IPV4: u16 = 0x0800;
+const TYPE_IPV6: u16 = 0x86dd;
+/// 802.1Q and 802.1ad.
+const TYPE_TAG: u16 = 0x8100;
+const TYPE_SERVICE_TAG: u16 = 0x88a8;
+/// The identifier in tag control information; priority and DEI stand above it.
+const VLAN_MASK: u16 = 0x0fff;
+
+/// Shortest extension header, and length of the fragment header.
+const EXTENSION_BYTES: u32 = 8;
+const IPV4_BYTES: u32 = 20;
+const IPV6_BYTES: u32 = 40;
+const TCP_BYTES: u32 = 20;
+/// More fragments (RFC 791 section 3.1).
+const IPV4_MORE: u16 = 0x2000;
+/// Fragment offset, in units of 8 bytes.
+const IPV4_OFFSET: u16 = 0x1fff;
+
+const PROTOCOL_TCP: u8 = 6;
+const NEXT_HOP_BY_HOP: u8 = 0;
+const NEXT_ROUTING: u8 = 43;
+const NEXT_FRAGMENT: u8 = 44;
+const NEXT_AUTHENTICATION: u8 = 51;
+const NEXT_DESTINATION: u8 = 60;
+const NEXT_MOBILITY: u8 = 135;
+const NEXT_HOST_IDENTITY: u8 = 139;
+const NEXT_SHIM6: u8 = 140;
+
+/// Reads the headers of a frame into `segment`.
+///
+/// The result is one number in every case and `segment` a place of its own, because the kernel's
+/// verifier refuses values of which a branch set only a part.
+///
+/// # Errors
+/// With the reason why the frame is no whole TCP segment. When [`Reason::is_unsure`] says so, the
+/// addresses in `segment` are set, and the frame might hide the start of a connection.
+#[inline(always)]
+pub fn parse<B: Bytes>(frame: &B, arrival: &Arrival, segment: &mut Segment) -> Result<(), Reason> {
+    segment.flow.ifindex = arrival.ifindex;
+    let ether_type = link(frame, arrival.tag, segment)?;
+    match ether_type {
+        TYPE_IPV4 => ipv4(frame, segment),
+        TYPE_IPV6 => ipv6(frame, segment),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+/// Reads the link header: sets the outermost VLAN and the offset of what follows, gives its type.
+#[inline(always)]
+fn link<B: Bytes>(frame: &B, tag: Option<u16>, segment: &mut Segment) -> Result<u16, Reason> {
+    let mut ether_type = u16::from_be_bytes(frame.read(TYPE_OFFSET).ok_or(Reason::Malformed)?);
+    segment.ip_offset = ETHERNET_BYTES;
+    let mut tagged = tag.is_some();
+    segment.flow.vlan = tag.unwrap_or(0) & VLAN_MASK;
+    for _ in 0..INLINE_TAGS_MAX {
+        if ether_type != TYPE_TAG && ether_type != TYPE_SERVICE_TAG {
+            break;
+        }
+        let bytes = frame.read::<4>(segment.ip_offset).ok_or(Reason::Malformed)?;
+        let [t0, t1, e0, e1] = bytes;
+        if !tagged {
+            segment.flow.vlan = u16::from_be_bytes([t0, t1]) & VLAN_MASK;
+            tagged = true;
+        }
+        ether_type = u16::from_be_bytes([e0, e1]);
+        segment.ip_offset += TAG_BYTES;
+    }
+    Ok(ether_type)
+}
+
+#[inline(always)]
+fn ipv4<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
+    let offset = segment.ip_offset;
+    let header = frame.read::<20>(offset).ok_or(Reason::Malformed)?;
+    let [version_length, _, l0, l1, _, _, f0, f1, _, protocol, _, _, rest @ ..] = header;
+    let [s0, s1, s2, s3, d0, d1, d2, d3] = rest;
+    if protocol != PROTOCOL_TCP {
+        return Err(Reason::NotTcp);
+    }
+    segment.flow.family = Family::V4;
+    segment.flow.source = words_v4([s0, s1, s2, s3]);
+    segment.flow.destination = words_v4([d0, d1, d2, d3]);
+    let header_bytes = u32::from(version_length & 0x0f) * 4;
+    let packet_bytes = packet_bytes(frame, offset, u32::from(u16::from_be_bytes([l0, l1])));
+    if version_length >> 4 != 4 || header_bytes < IPV4_BYTES || packet_bytes < header_bytes {
+        return Err(Reason::Malformed);
+    }
+    let fragment = u16::from_be_bytes([f0, f1]);
+    match fragment & IPV4_OFFSET {
+        0 => {}
+        1 => return Err(Reason::OverlappingFragment),
+        _ => return Err(Reason::LaterFragment),
+    }
+    segment.fragment = fragment & IPV4_MORE != 0;
+    segment.tcp_offset = offset + header_bytes;
+    tcp(frame, segment, offset + packet_bytes)
+}
+
+/// Length of the packet at `offset`: as its header says, or to the end of the frame where the
+/// header says 0, as it does in segments the kernel has joined beyond 64 KiB.
+#[inline(always)]
+fn packet_bytes<B: Bytes>(frame: &B, offset: u32, said: u32) -> u32 {
+    if said == 0 { frame.length().saturating_sub(offset) } else { said }
+}
+
+#[inline(always)]
+fn ipv6<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
+    let offset = segment.ip_offset;
+    let [version, _, _, _, l0, l1, next, _] = frame.read(offset).ok_or(Reason::Malformed)?;
+    if version >> 4 != 6 {
+        return Err(Reason::Malformed);
+    }
+    segment.flow.family = Family::V6;
+    segment.flow.source = words_v6(frame.read(offset + 8).ok_or(Reason::Malformed)?);
+    segment.flow.destination = words_v6(frame.read(offset + 24).ok_or(Reason::Malformed)?);
+    let said = match u32::from(u16::from_be_bytes([l0, l1])) {
+        0 => 0,
+        payload => IPV6_BYTES + payload,
+    };
+    let end = offset + packet_bytes(frame, offset, said);
+    segment.tcp_offset = offset + IPV6_BYTES;
+    extension_headers(frame, next, segment, end)?;
+    tcp(frame, segment, end)
+}
+
+/// Walks extension headers, `next` being the type of the first, until `segment` points to TCP.
+#[inline(always)]
+fn extension_headers<B: Bytes>(
+    frame: &B,
+    mut next: u8,
+    segment: &mut Segment,
+    end: u32,
+) -> Result<(), Reason> {
+    for _ in 0..=EXTENSION_HEADERS_MAX {
+        match next {
+            PROTOCOL_TCP => return Ok(()),
+            NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_FRAGMENT | NEXT_AUTHENTICATION
+            | NEXT_DESTINATION | NEXT_MOBILITY | NEXT_HOST_IDENTITY | NEXT_SHIM6 => {}
+            _ => return Err(Reason::NotTcp),
+        }
+        let offset = segment.tcp_offset;
+        if offset + EXTENSION_BYTES > end {
+            return Err(cut_off(segment));
+        }
+        let header = frame.read::<4>(offset).ok_or_else(|| cut_off(segment))?;
+        let [following, length, f0, f1] = header;
+        segment.tcp_offset += match next {
+            NEXT_FRAGMENT => EXTENSION_BYTES,
+            NEXT_AUTHENTICATION => (u32::from(length) + 2) * 4,
+            _ => (u32::from(length) + 1) * 8,
+        };
+        if next == NEXT_FRAGMENT {
+            // Offset in units of 8 bytes, two reserved bits, more fragments (RFC 8200 section 4.5).
+            let field = u16::from_be_bytes([f0, f1]);
+            match field >> 3 {
+                0 => segment.fragment |= field & 1 != 0,
+                1 => return Err(Reason::OverlappingFragment),
+                _ => return Err(Reason::LaterFragment),
+            }
+        }
+        next = following;
+    }
+    Err(Reason::HeaderChain)
+}
+
+#[inline(always)]
+fn tcp<B: Bytes>(frame: &B, segment: &mut Segment, end: u32) -> Result<(), Reason> {
+    let bytes = end.saturating_sub(segment.tcp_offset);
+    if bytes < TCP_BYTES {
+        return Err(cut_off(segment));
+    }
+    let header = frame.read::<20>(segment.tcp_offset).ok_or_else(|| cut_off(segment))?;
+    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, data_offset, flags, ..] = header;
+    segment.header_bytes = (data_offset >> 4) * 4;
+    segment.flags = flags;
+    let header_bytes = u32::from(segment.header_bytes);
+    if header_bytes < TCP_BYTES {
+        return Err(Reason::Malformed);
+    }
+    if bytes < header_bytes {
+        return Err(cut_off(segment));
+    }
+    segment.payload_bytes = bytes - header_bytes;
+    if segment.fragment && segment.opens() {
+        return Err(Reason::FragmentedSyn);
+    }
+    segment.flow.source_port = u16::from_be_bytes([s0, s1]);
+    segment.flow.destination_port = u16::from_be_bytes([d0, d1]);
+    Ok(())
+}
+
+/// What a header that is not all there means: in a first fragment, that a later one holds the
+/// rest, which can be a SYN (RFC 1858; RFC 7112 for IPv6).
+#[inline(always)]
+const fn cut_off(segment: &Segment) -> Reason {
+    if segment.fragment { Reason::TinyFragment } else { Reason::Malformed }
+}
+
+#[cfg(test)]
+mod tests;

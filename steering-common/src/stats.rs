@@ -1,0 +1,159 @@
+//! Counters: one name per early exit of the program, and the counts kept per policy.
+
+/// Why a packet left the program where it did; the index of its counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Reason {
+    /// Passed: neither IPv4 nor IPv6.
+    NotIp = 0,
+    /// Passed: IP, but not TCP.
+    NotTcp,
+    /// Passed: a header is cut off or says an impossible length.
+    Malformed,
+    /// Passed: a fragment without ports that cannot change a TCP header.
+    LaterFragment,
+    /// Passed: might hide the start of a connection, but no rule has its addresses.
+    UnsurePassed,
+    /// Passed: a segment that belongs to no socket of ours and opens no connection.
+    NotOurs,
+    /// Passed: a SYN that no rule matched.
+    NoRule,
+    /// Passed: a SYN that a forwarding rule matched.
+    Forwarded,
+    /// To the proxy: a segment of a connection the proxy holds.
+    Established,
+    /// To the proxy: a SYN, assigned to the listener.
+    Redirected,
+    /// To the proxy: the last step of a handshake the kernel keeps in a SYN cookie.
+    CookieAck,
+    /// Dropped: a SYN that a dropping rule matched.
+    Dropped,
+    /// Dropped: a first fragment without the whole TCP header (RFC 1858), addresses of a rule.
+    TinyFragment,
+    /// Dropped: a fragment at offset 8 bytes (RFC 3128), addresses of a rule.
+    OverlappingFragment,
+    /// Dropped: a SYN in a fragmented packet, addresses of a rule.
+    FragmentedSyn,
+    /// Dropped: more extension headers than are walked, addresses of a rule.
+    HeaderChain,
+    /// Dropped: a fragmented segment of a connection the proxy holds.
+    FragmentOfOurs,
+    /// Passed: a matched SYN while no proxy listens, as its rule says.
+    DownForwarded,
+    /// Dropped: a matched SYN while no proxy listens, as its rule says.
+    DownDropped,
+    /// Answered with a reset: a matched SYN while no proxy listens, as its rule says.
+    DownReset,
+    /// Dropped: the kernel refused to assign the listener.
+    AssignFailed,
+    /// Dropped: a reset could not be written into the packet.
+    ResetFailed,
+    /// Passed: the program's settings cannot be read; never seen when the daemon loaded it.
+    NotConfigured,
+}
+
+impl Reason {
+    /// Every reason, in the order of its counter.
+    pub const ALL: [Self; REASONS as usize] = [
+        Self::NotIp,
+        Self::NotTcp,
+        Self::Malformed,
+        Self::LaterFragment,
+        Self::UnsurePassed,
+        Self::NotOurs,
+        Self::NoRule,
+        Self::Forwarded,
+        Self::Established,
+        Self::Redirected,
+        Self::CookieAck,
+        Self::Dropped,
+        Self::TinyFragment,
+        Self::OverlappingFragment,
+        Self::FragmentedSyn,
+        Self::HeaderChain,
+        Self::FragmentOfOurs,
+        Self::DownForwarded,
+        Self::DownDropped,
+        Self::DownReset,
+        Self::AssignFailed,
+        Self::ResetFailed,
+        Self::NotConfigured,
+    ];
+
+    /// Whether a packet with this reason might hide the start of a connection, so that it is
+    /// dropped when its addresses match a rule.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_unsure(self) -> bool {
+        matches!(
+            self,
+            Self::TinyFragment | Self::OverlappingFragment | Self::FragmentedSyn | Self::HeaderChain
+        )
+    }
+
+    /// The name in metrics and in `proxyd steering status`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotIp => "not_ip",
+            Self::NotTcp => "not_tcp",
+            Self::Malformed => "malformed",
+            Self::LaterFragment => "later_fragment",
+            Self::UnsurePassed => "unsure_passed",
+            Self::NotOurs => "not_ours",
+            Self::NoRule => "no_rule",
+            Self::Forwarded => "forwarded",
+            Self::Established => "established",
+            Self::Redirected => "redirected",
+            Self::CookieAck => "cookie_ack",
+            Self::Dropped => "dropped",
+            Self::TinyFragment => "tiny_fragment",
+            Self::OverlappingFragment => "overlapping_fragment",
+            Self::FragmentedSyn => "fragmented_syn",
+            Self::HeaderChain => "header_chain",
+            Self::FragmentOfOurs => "fragment_of_ours",
+            Self::DownForwarded => "down_forwarded",
+            Self::DownDropped => "down_dropped",
+            Self::DownReset => "down_reset",
+            Self::AssignFailed => "assign_failed",
+            Self::ResetFailed => "reset_failed",
+            Self::NotConfigured => "not_configured",
+        }
+    }
+}
+
+/// How many reasons there are.
+pub const REASONS: u32 = Reason::NotConfigured as u32 + 1;
+
+/// What one CPU counted for one policy: SYNs, by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PolicyCounts {
+    /// SYNs that a forwarding rule let pass.
+    pub forwarded: u64,
+    /// SYNs given to the proxy.
+    pub redirected: u64,
+    /// SYNs that a dropping rule discarded.
+    pub dropped: u64,
+    /// SYNs met by `on_down` because no proxy listened.
+    pub down: u64,
+}
+
+const _: () = assert!(size_of::<PolicyCounts>() == 32);
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "marker for types that may be copied into maps byte by byte")]
+// SAFETY: `repr(C)`, only integers, no padding: asserted above.
+unsafe impl aya::Pod for PolicyCounts {}
+
+#[cfg(test)]
+mod tests {
+    use super::Reason;
+
+    #[test]
+    fn reasons_stand_at_their_own_index() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.name());
+        }
+    }
+}

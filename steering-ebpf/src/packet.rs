@@ -1,0 +1,116 @@
+//! The packet: reads by offset, the few writes, and the context's fields. All raw pointer
+//! arithmetic on packets and contexts is here.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes};
+use aya_ebpf::programs::TcContext;
+use core::ffi::c_void;
+use steering_common::parse::{Arrival, Bytes, Segment, parse};
+use steering_common::stats::Reason;
+
+/// Packet type "for this host" (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
+
+/// A frame in TC ingress; offset 0 is the destination hardware address.
+pub(crate) struct Frame<'a> {
+    ctx: &'a TcContext,
+}
+
+impl Bytes for Frame<'_> {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let mut bytes = [0_u8; N];
+        let to = bytes.as_mut_ptr().cast::<c_void>();
+        // SAFETY: `to` points to `N` writable bytes; the helper checks the offset.
+        let result = unsafe { bpf_skb_load_bytes(self.raw().cast(), offset, to, N as u32) };
+        if result == 0 { Some(bytes) } else { None }
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.ctx.len()
+    }
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of a program's context.
+    #[inline(always)]
+    pub(crate) const fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx }
+    }
+
+    /// Reads the headers into `segment`; see [`parse`].
+    #[inline(always)]
+    pub(crate) fn headers(&self, segment: &mut Segment) -> Result<(), Reason> {
+        parse(self, &self.arrival(), segment)
+    }
+
+    /// The context, as helpers want it.
+    #[inline(always)]
+    pub(crate) const fn raw(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
+    }
+
+    /// Where the frame arrived, and the tag that the kernel took out of it.
+    #[inline(always)]
+    fn arrival(&self) -> Arrival {
+        let skb = self.raw();
+        // SAFETY: the context is valid for the run of the program.
+        let present = unsafe { (*skb).vlan_present };
+        // SAFETY: as above.
+        let tag = unsafe { (*skb).vlan_tci };
+        Arrival {
+            ifindex: self.ifindex(),
+            tag: if present == 0 { None } else { Some((tag & 0xffff) as u16) },
+        }
+    }
+
+    /// Index of the interface whose hook runs.
+    #[inline(always)]
+    pub(crate) fn ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for the run of the program.
+        unsafe { (*self.raw()).ifindex }
+    }
+
+    /// The packet mark.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u32 {
+        // SAFETY: the context is valid for the run of the program.
+        unsafe { (*self.raw()).mark }
+    }
+
+    /// Sets `mark` in the packet mark, leaving other bits, and addresses the packet to this host.
+    #[inline(always)]
+    pub(crate) fn claim(&self, mark: u32) {
+        self.ctx.set_mark(self.mark() | mark);
+        // Fails only on packets that already go to this host or were never for a host.
+        let _already_ours = self.ctx.skb.change_type(PACKET_HOST);
+    }
+
+    /// Overwrites bytes of the packet. Checksums in headers are the caller's; the one that the
+    /// network card may have summed over the packet stays right once those are fixed.
+    #[inline(always)]
+    pub(crate) fn write<const N: usize>(&self, offset: u32, bytes: &[u8; N]) -> bool {
+        self.ctx.store(offset as usize, bytes, 0).is_ok()
+    }
+
+    /// Adds a difference of sums to the checksum at `offset` that covers the bytes changed.
+    #[inline(always)]
+    pub(crate) fn fix_checksum(&self, offset: u32, difference: u64) -> bool {
+        self.ctx.l4_csum_replace(offset as usize, 0, difference, 0).is_ok()
+    }
+
+    /// Fixes the IPv4 header checksum at `offset` for a 16-bit field that changed.
+    #[inline(always)]
+    pub(crate) fn fix_ip_checksum(&self, offset: u32, from: u16, to: u16) -> bool {
+        let (from, to) = (u64::from(from.to_be()), u64::from(to.to_be()));
+        self.ctx.l3_csum_replace(offset as usize, from, to, size_of::<u16>() as u64).is_ok()
+    }
+
+    /// Sends the packet out of the interface it came from; the program must return the result.
+    #[inline(always)]
+    pub(crate) fn send_back(&self) -> i32 {
+        // SAFETY: takes no pointers.
+        unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
+    }
+}

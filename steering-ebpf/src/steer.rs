@@ -1,0 +1,169 @@
+//! The path of a packet: known connections first, then the table for what opens one.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use steering_common::action::{Action, OnDown, Verdict};
+use steering_common::flow::Flow;
+use steering_common::layout::Settings;
+use steering_common::parse::Segment;
+use steering_common::stats::Reason;
+
+use crate::account::{count, count_policy, discard, pass};
+use crate::classify::{Ports, classify};
+use crate::deliver;
+use crate::maps::{HEARTBEAT, SETTINGS};
+use crate::packet::Frame;
+use crate::sock::{self, Assigned};
+
+/// How steered packets reach the proxy from this hook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Straight into this host's stack.
+    Host,
+    /// Up through the bridge, which assigns the listener.
+    Bridge,
+}
+
+/// Steers what arrives from clients.
+#[inline(always)]
+pub(crate) fn client_side(frame: &Frame<'_>) -> i32 {
+    steer(frame, Way::Host)
+}
+
+/// Steers what arrives at a port of the bridge, from either side.
+#[inline(always)]
+pub(crate) fn bridge_port(frame: &Frame<'_>) -> i32 {
+    steer(frame, Way::Bridge)
+}
+
+/// Steers what arrives from servers: only connections of the proxy, never new ones.
+#[inline(always)]
+pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
+    let Some(settings) = SETTINGS.get(0) else {
+        return pass(Reason::NotConfigured);
+    };
+    let mut segment = Segment::EMPTY;
+    match frame.headers(&mut segment) {
+        Ok(()) if sock::is_ours(frame, &segment.flow, settings.socket_mark) => {
+            established(frame, settings, &segment, Way::Host)
+        }
+        Ok(()) => pass(Reason::NotOurs),
+        Err(reason) if reason.is_unsure() => pass(Reason::UnsurePassed),
+        Err(reason) => pass(reason),
+    }
+}
+
+#[inline(always)]
+fn steer(frame: &Frame<'_>, way: Way) -> i32 {
+    let Some(settings) = SETTINGS.get(0) else {
+        return pass(Reason::NotConfigured);
+    };
+    let mut segment = Segment::EMPTY;
+    match frame.headers(&mut segment) {
+        Ok(()) => {}
+        Err(reason) if reason.is_unsure() => return unsure(&segment.flow, reason),
+        Err(reason) => return pass(reason),
+    }
+    // Before the table, for SYNs too: one sent again belongs to the handshake it began, and one
+    // that meets what remains of a closed connection makes the kernel clear that away.
+    if sock::is_ours(frame, &segment.flow, settings.socket_mark) {
+        return established(frame, settings, &segment, way);
+    }
+    if segment.opens() {
+        return open(frame, settings, &segment, way);
+    }
+    if segment.may_end_handshake() && sock::ends_cookie_handshake(frame, &segment) {
+        return to_listener(frame, settings, &segment, way, Reason::CookieAck);
+    }
+    pass(Reason::NotOurs)
+}
+
+/// A packet that might hide the start of a connection in its fragments: dropped when a rule could
+/// concern it, or it would be a way around the proxy.
+#[inline(always)]
+fn unsure(flow: &Flow, reason: Reason) -> i32 {
+    match classify(flow, Ports::Hidden) {
+        Some(Verdict { action: Action::Redirect | Action::Drop, .. }) => discard(reason),
+        Some(Verdict { action: Action::Forward, .. }) | None => pass(Reason::UnsurePassed),
+    }
+}
+
+/// A segment of a connection that the proxy holds. The kernel finds the socket again by itself.
+#[inline(always)]
+fn established(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> i32 {
+    if segment.fragment {
+        // The other fragments have no ports to be found by, and would go on to the server.
+        return discard(Reason::FragmentOfOurs);
+    }
+    count(Reason::Established);
+    match way {
+        Way::Host => deliver::to_host(frame, settings),
+        Way::Bridge => deliver::to_bridge(frame, settings),
+    }
+}
+
+/// A segment that opens a connection.
+#[inline(always)]
+fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> i32 {
+    let Some(verdict) = classify(&segment.flow, Ports::Known) else {
+        return pass(Reason::NoRule);
+    };
+    match verdict.action {
+        Action::Forward => {
+            count_policy(verdict.policy, |counts| counts.forwarded += 1);
+            pass(Reason::Forwarded)
+        }
+        Action::Drop => {
+            count_policy(verdict.policy, |counts| counts.dropped += 1);
+            discard(Reason::Dropped)
+        }
+        Action::Redirect if is_alive(settings) && sock::listens(segment.flow.family) => {
+            count_policy(verdict.policy, |counts| counts.redirected += 1);
+            to_listener(frame, settings, segment, way, Reason::Redirected)
+        }
+        Action::Redirect => {
+            count_policy(verdict.policy, |counts| counts.down += 1);
+            proxy_down(frame, segment, verdict.on_down)
+        }
+    }
+}
+
+#[inline(always)]
+fn to_listener(
+    frame: &Frame<'_>,
+    settings: &Settings,
+    segment: &Segment,
+    way: Way,
+    reason: Reason,
+) -> i32 {
+    if way == Way::Bridge {
+        count(reason);
+        return deliver::to_bridge(frame, settings);
+    }
+    if sock::assign_listener(frame, segment.flow.family) != Assigned::Yes {
+        return discard(Reason::AssignFailed);
+    }
+    count(reason);
+    deliver::to_host(frame, settings)
+}
+
+#[inline(always)]
+fn proxy_down(frame: &Frame<'_>, segment: &Segment, on_down: OnDown) -> i32 {
+    match on_down {
+        OnDown::Forward => pass(Reason::DownForwarded),
+        OnDown::Drop => discard(Reason::DownDropped),
+        OnDown::Reset => deliver::reset(frame, segment),
+    }
+}
+
+/// Whether the daemon reported within the limit. A daemon that hangs still holds its sockets.
+#[inline(always)]
+fn is_alive(settings: &Settings) -> bool {
+    let Some(reported) = HEARTBEAT.get_ptr(0) else {
+        return false;
+    };
+    // SAFETY: an aligned element of the map; volatile because the daemon writes it meanwhile.
+    let reported_ns = unsafe { reported.read_volatile() };
+    // SAFETY: takes no pointers.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    now_ns.saturating_sub(reported_ns) <= settings.heartbeat_limit_ns
+}
