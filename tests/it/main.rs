@@ -8,6 +8,8 @@ mod harness;
 mod stage;
 #[cfg(test)]
 mod steering_paths;
+#[cfg(test)]
+mod ssh_auth;
 
 #[cfg(test)]
 mod tests {
