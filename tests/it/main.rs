@@ -1,2 +1,3 @@
-//! Skeleton.
-fn main() {}
+//! Tests of the whole, in one binary. They need root.
+
+mod steering_program;

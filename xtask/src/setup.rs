@@ -165,7 +165,9 @@ impl Drop for NoDaemons {
         if self.ours
             && let Err(error) = fs::remove_file(POLICY_FILE)
         {
-            println!("cannot remove {POLICY_FILE}: {error}; remove it, or no package starts daemons");
+            println!(
+                "cannot remove {POLICY_FILE}: {error}; remove it, or no package starts daemons"
+            );
         }
     }
 }

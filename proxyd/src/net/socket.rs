@@ -197,10 +197,7 @@ async fn connect(socket: Socket, target: SocketAddr) -> Result<TcpStream, Error>
 fn is_taken(error: &Error) -> bool {
     match error {
         Error::Bind { source, .. } | Error::Connect { source, .. } => {
-            matches!(
-                source.kind(),
-                io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
-            )
+            matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
         }
         Error::Option { .. } | Error::Listen { .. } | Error::Versions { .. } => false,
     }

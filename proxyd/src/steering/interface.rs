@@ -24,7 +24,8 @@ pub(crate) struct Interface {
 /// Every interface.
 pub(crate) async fn list(handle: &Handle) -> Result<Vec<Interface>, Error> {
     let messages = handle.link().get().execute().try_collect::<Vec<_>>();
-    let messages = messages.await.map_err(|source| Error::Netlink { what: "list links", source })?;
+    let messages =
+        messages.await.map_err(|source| Error::Netlink { what: "list links", source })?;
     Ok(messages.iter().map(from_message).collect())
 }
 

@@ -18,7 +18,7 @@ use super::stats::Hook;
 use super::{Error, maps};
 
 /// The programs, as `cargo xtask build-ebpf` made them; empty in a build that skipped it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PROXYD_EBPF_OBJECT"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PROXYD_EBPF_OBJECT"));
 
 /// Version of the map layouts, in the path of the pins: a daemon with other layouts does not
 /// find these.
@@ -147,7 +147,8 @@ pub(crate) fn load(pins: &Pins) -> Result<Ebpf, Error> {
     let mut ebpf = loader.load(OBJECT).map_err(|source| Error::Load(Box::new(source)))?;
     for program in Program::ALL {
         let loaded = find(&mut ebpf, program)?.load();
-        loaded.map_err(|source| Error::Program { name: program.name(), source: Box::new(source) })?;
+        loaded
+            .map_err(|source| Error::Program { name: program.name(), source: Box::new(source) })?;
     }
     Ok(ebpf)
 }
@@ -213,9 +214,8 @@ fn find(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, Error
 /// are below that, at the pin directory otherwise.
 fn mount_if_needed(base: &Path) -> Result<(), Error> {
     let existing = base.ancestors().find(|ancestor| ancestor.exists());
-    let on_bpffs = existing.is_some_and(|path| {
-        statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
-    });
+    let on_bpffs = existing
+        .is_some_and(|path| statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC));
     if on_bpffs {
         return Ok(());
     }

@@ -266,7 +266,6 @@ fn monotonic_ns() -> io::Result<u64> {
 /// period, and programs run inside RCU read sections.
 fn wait_for_programs() -> io::Result<()> {
     // SAFETY: takes no pointers.
-    let result =
-        unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -27,6 +27,7 @@ use self::interface::Interface;
 use self::load::{Pins, Program};
 use self::maps::Maps;
 
+pub use self::load::OBJECT;
 pub use self::maps::Heartbeat;
 pub use self::stats::{Hook, Status, status};
 
@@ -125,7 +126,9 @@ pub enum Error {
     )]
     ForwardingOff,
     /// The kernel validates sources by packet mark.
-    #[error("{path} is 1, which drops steered packets as if their source were this host: set it to 0")]
+    #[error(
+        "{path} is 1, which drops steered packets as if their source were this host: set it to 0"
+    )]
     SourceValidation {
         /// The setting.
         path: String,
@@ -379,8 +382,7 @@ impl Steering {
     async fn reach_servers(&self, handle: &Handle, interfaces: &[Interface]) -> Result<(), Error> {
         let Mode::Bridge { bridge } = &self.setup.mode else { return Ok(()) };
         let bridge = interface::find(interfaces, bridge)?;
-        let unreachable =
-            route::reach_through_bridge(handle, bridge.index, &self.served).await?;
+        let unreachable = route::reach_through_bridge(handle, bridge.index, &self.served).await?;
         for prefix in unreachable {
             tracing::warn!(
                 %prefix,

@@ -154,8 +154,8 @@ fn is_own_rule(rule: &RuleMessage, routing: &Routing) -> bool {
     let has = |attribute| rule.attributes.contains(&attribute);
     let mark = has(RuleAttribute::FwMark(routing.route_mark));
     let mask = has(RuleAttribute::FwMask(routing.route_mark));
-    let table = u32::from(rule.header.table) == routing.table
-        || has(RuleAttribute::Table(routing.table));
+    let table =
+        u32::from(rule.header.table) == routing.table || has(RuleAttribute::Table(routing.table));
     mark && mask && table
 }
 
@@ -208,11 +208,7 @@ fn on_link_route(prefix: Prefix, bridge: u32) -> RouteMessage {
     }
 }
 
-async fn add_route(
-    handle: &Handle,
-    route: RouteMessage,
-    what: &'static str,
-) -> Result<(), Error> {
+async fn add_route(handle: &Handle, route: RouteMessage, what: &'static str) -> Result<(), Error> {
     let added = handle.route().add(route).execute().await;
     added.or_else(unless_present).map_err(during(what))
 }

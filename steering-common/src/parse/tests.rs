@@ -108,38 +108,66 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Expected)> {
         ("ARP", ethernet(&[], 0x0806, &[0; 28]), Err(Reason::NotIp)),
         ("802.3 length", ethernet(&[], 46, &[0; 46]), Err(Reason::NotIp)),
         ("UDP", v4(&ipv4(0, 0, 17, &[0; 8])), Err(Reason::NotTcp)),
-        ("IPv4 header of 16 bytes", {
-            let mut packet = plain.clone();
-            packet[0] = 0x44;
-            v4(&packet)
-        }, Err(Reason::Malformed)),
+        (
+            "IPv4 header of 16 bytes",
+            {
+                let mut packet = plain.clone();
+                packet[0] = 0x44;
+                v4(&packet)
+            },
+            Err(Reason::Malformed),
+        ),
         ("IPv6 in an IPv4 frame", v4(&ipv6(6, &syn)), Err(Reason::NotTcp)),
-        ("total length below the header", {
-            let mut packet = plain.clone();
-            packet[3] = 19;
-            v4(&packet)
-        }, Err(Reason::Malformed)),
-        ("total length 0 of a joined segment", {
-            let mut packet = ipv4(0, 0, 6, &tcp(0x10, 0, 9));
-            packet[2] = 0;
-            packet[3] = 0;
-            v4(&packet)
-        }, Ok((0, 14, 34, 9, false))),
-        ("padding is no header", {
-            let mut frame = v4(&ipv4(0, 0, 6, &[0; 10]));
-            frame.extend([0; 26]);
-            frame
-        }, Err(Reason::Malformed)),
-        ("TCP header of 16 bytes", {
-            let mut body = syn.clone();
-            body[12] = 0x40;
-            v4(&ipv4(0, 0, 6, &body))
-        }, Err(Reason::Malformed)),
+        (
+            "total length below the header",
+            {
+                let mut packet = plain.clone();
+                packet[3] = 19;
+                v4(&packet)
+            },
+            Err(Reason::Malformed),
+        ),
+        (
+            "total length 0 of a joined segment",
+            {
+                let mut packet = ipv4(0, 0, 6, &tcp(0x10, 0, 9));
+                packet[2] = 0;
+                packet[3] = 0;
+                v4(&packet)
+            },
+            Ok((0, 14, 34, 9, false)),
+        ),
+        (
+            "padding is no header",
+            {
+                let mut frame = v4(&ipv4(0, 0, 6, &[0; 10]));
+                frame.extend([0; 26]);
+                frame
+            },
+            Err(Reason::Malformed),
+        ),
+        (
+            "TCP header of 16 bytes",
+            {
+                let mut body = syn.clone();
+                body[12] = 0x40;
+                v4(&ipv4(0, 0, 6, &body))
+            },
+            Err(Reason::Malformed),
+        ),
         ("TCP options beyond the packet", v4(&ipv4(0, 0, 6, &syn[..24])), Err(Reason::Malformed)),
-        ("first fragment, data", v4(&ipv4(0, 0x2000, 6, &tcp(0x10, 0, 4))), Ok((0, 14, 34, 4, true))),
+        (
+            "first fragment, data",
+            v4(&ipv4(0, 0x2000, 6, &tcp(0x10, 0, 4))),
+            Ok((0, 14, 34, 4, true)),
+        ),
         ("first fragment, SYN", v4(&ipv4(0, 0x2000, 6, &syn)), Err(Reason::FragmentedSyn)),
         ("first fragment, 8 bytes", v4(&ipv4(0, 0x2000, 6, &syn[..8])), Err(Reason::TinyFragment)),
-        ("first fragment cuts options", v4(&ipv4(0, 0x2000, 6, &syn[..24])), Err(Reason::TinyFragment)),
+        (
+            "first fragment cuts options",
+            v4(&ipv4(0, 0x2000, 6, &syn[..24])),
+            Err(Reason::TinyFragment),
+        ),
         ("fragment at 8", v4(&ipv4(0, 0x2001, 6, &syn)), Err(Reason::OverlappingFragment)),
         ("last fragment at 8", v4(&ipv4(0, 0x0001, 6, &syn)), Err(Reason::OverlappingFragment)),
         ("later fragment", v4(&ipv4(0, 0x0002, 6, &syn)), Err(Reason::LaterFragment)),
@@ -147,21 +175,49 @@ fn cases() -> Vec<(&'static str, Vec<u8>, Expected)> {
         ("IPv6 SYN", v6(&ipv6(6, &syn)), Ok((0, 14, 54, 0, false))),
         ("ICMPv6", v6(&ipv6(58, &[0; 8])), Err(Reason::NotTcp)),
         ("no next header", v6(&ipv6(59, &[])), Err(Reason::NotTcp)),
-        ("IPv6 options of 16 bytes", v6(&ipv6(0, &extension(6, 1, 0, &syn))), Ok((0, 14, 70, 0, false))),
-        ("authentication header", v6(&ipv6(51, &{
-            let mut header = vec![6, 4];
-            header.extend([0; 22]);
-            header.extend(&syn);
-            header
-        })), Ok((0, 14, 78, 0, false))),
+        (
+            "IPv6 options of 16 bytes",
+            v6(&ipv6(0, &extension(6, 1, 0, &syn))),
+            Ok((0, 14, 70, 0, false)),
+        ),
+        (
+            "authentication header",
+            v6(&ipv6(51, &{
+                let mut header = vec![6, 4];
+                header.extend([0; 22]);
+                header.extend(&syn);
+                header
+            })),
+            Ok((0, 14, 78, 0, false)),
+        ),
         ("eight extension headers", v6(&ipv6(60, &chain.1)), Ok((0, 14, 118, 0, false))),
         ("nine extension headers", v6(&ipv6(60, &long)), Err(Reason::HeaderChain)),
         ("atomic fragment", v6(&ipv6(44, &extension(6, 0, 0, &syn))), Ok((0, 14, 62, 0, false))),
-        ("IPv6 first fragment, SYN", v6(&ipv6(44, &extension(6, 0, 1, &syn))), Err(Reason::FragmentedSyn)),
-        ("IPv6 first fragment, data", v6(&ipv6(44, &extension(6, 0, 1, &tcp(0x10, 0, 4)))), Ok((0, 14, 62, 4, true))),
-        ("IPv6 chain goes on in a later fragment", v6(&ipv6(44, &extension(60, 0, 1, &[]))), Err(Reason::TinyFragment)),
-        ("IPv6 fragment at 8", v6(&ipv6(44, &extension(6, 0, 9, &syn))), Err(Reason::OverlappingFragment)),
-        ("IPv6 later fragment", v6(&ipv6(44, &extension(6, 0, 17, &syn))), Err(Reason::LaterFragment)),
+        (
+            "IPv6 first fragment, SYN",
+            v6(&ipv6(44, &extension(6, 0, 1, &syn))),
+            Err(Reason::FragmentedSyn),
+        ),
+        (
+            "IPv6 first fragment, data",
+            v6(&ipv6(44, &extension(6, 0, 1, &tcp(0x10, 0, 4)))),
+            Ok((0, 14, 62, 4, true)),
+        ),
+        (
+            "IPv6 chain goes on in a later fragment",
+            v6(&ipv6(44, &extension(60, 0, 1, &[]))),
+            Err(Reason::TinyFragment),
+        ),
+        (
+            "IPv6 fragment at 8",
+            v6(&ipv6(44, &extension(6, 0, 9, &syn))),
+            Err(Reason::OverlappingFragment),
+        ),
+        (
+            "IPv6 later fragment",
+            v6(&ipv6(44, &extension(6, 0, 17, &syn))),
+            Err(Reason::LaterFragment),
+        ),
         ("IPv6 chain cut off", v6(&ipv6(60, &[6, 0, 0])), Err(Reason::Malformed)),
     ]
 }
@@ -206,7 +262,10 @@ fn frames_cut_at_every_byte_are_never_whole_segments() {
         for length in 0..(tcp_offset as usize + 20) {
             let got = read(&frame[..length], &UNTAGGED);
             let reason = got.expect_err(name);
-            assert!(reason == Reason::Malformed || reason == Reason::TinyFragment, "{name} {length}");
+            assert!(
+                reason == Reason::Malformed || reason == Reason::TinyFragment,
+                "{name} {length}"
+            );
         }
     }
 }
