@@ -75,7 +75,7 @@ impl Programs {
         for (index, entry) in (generation * 4096..).zip(&table) {
             self.entries.set(index, *entry, 0).unwrap();
         }
-        self.lengths.set(generation, table.len() as u32, 0).unwrap();
+        self.lengths.set(generation, u32::try_from(table.len()).unwrap(), 0).unwrap();
         self.active.set(0, generation, 0).unwrap();
     }
 
@@ -90,7 +90,7 @@ impl Programs {
                 ..TestRunOptions::new()
             })
             .unwrap();
-        out.truncate(result.data_size_out as usize);
+        out.truncate(usize::try_from(result.data_size_out).unwrap());
         let counted = self.reason_counts().into_iter().zip(before).zip(Reason::ALL);
         let reasons = counted.filter(|((after, before), _)| after > before);
         Outcome {
@@ -107,7 +107,7 @@ impl Programs {
 
     fn policy_counts(&self, slots: usize) -> Vec<PolicyCounts> {
         let sum = |slot: usize| {
-            let counts = self.policies.get(&(slot as u32), 0).unwrap();
+            let counts = self.policies.get(&u32::try_from(slot).unwrap(), 0).unwrap();
             counts.iter().fold(PolicyCounts::default(), |sum, one| PolicyCounts {
                 forwarded: sum.forwarded + one.forwarded,
                 redirected: sum.redirected + one.redirected,
@@ -135,7 +135,7 @@ fn checksum(bytes: &[u8]) -> u16 {
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
         .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()
 }
 
 fn ethernet(tags: &[u16], ether_type: u16, body: &[u8]) -> Vec<u8> {
@@ -150,41 +150,40 @@ fn ethernet(tags: &[u16], ether_type: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// A TCP segment with `options` words of options and the checksum that belongs to the addresses.
-fn tcp(addresses: &[u8], port: u16, flags: u8, options: usize, payload: &[u8]) -> Vec<u8> {
+fn tcp(addresses: &[u8], port: u16, flags: u8, options: u8, payload: &[u8]) -> Vec<u8> {
     let mut segment = vec![0x9c, 0x40];
     segment.extend(port.to_be_bytes());
-    segment.extend([0x01, 0x02, 0x03, 0xff, 0, 0, 0, 0, ((5 + options) << 4) as u8, flags]);
+    segment.extend([0x01, 0x02, 0x03, 0xff, 0, 0, 0, 0, (5 + options) << 4, flags]);
     segment.extend([0xfa, 0xf0, 0, 0, 0, 0]);
-    segment.extend((0..options * 4).map(|byte| byte as u8 + 2));
+    segment.extend((0..options * 4).map(|byte| byte + 2));
     segment.extend(payload);
     let sum = tcp_checksum(addresses, &segment);
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
     segment
 }
 
+fn length(bytes: usize) -> [u8; 2] {
+    u16::try_from(bytes).unwrap().to_be_bytes()
+}
+
 fn tcp_checksum(addresses: &[u8], segment: &[u8]) -> u16 {
     let mut pseudo = addresses.to_vec();
     pseudo.extend([0, 6]);
-    pseudo.extend((segment.len() as u16).to_be_bytes());
+    pseudo.extend(length(segment.len()));
     pseudo.extend(segment);
     checksum(&pseudo)
 }
 
-fn ipv4(
-    source: [u8; 4],
-    destination: [u8; 4],
-    fragment: u16,
-    options: usize,
-    body: &[u8],
-) -> Vec<u8> {
-    let mut packet = vec![0x45 + options as u8, 0];
-    packet.extend(((20 + options * 4 + body.len()) as u16).to_be_bytes());
+fn ipv4(source: [u8; 4], destination: [u8; 4], fragment: u16, options: u8, body: &[u8]) -> Vec<u8> {
+    let option_bytes = usize::from(options) * 4;
+    let mut packet = vec![0x45 + options, 0];
+    packet.extend(length(20 + option_bytes + body.len()));
     packet.extend([0, 1]);
     packet.extend(fragment.to_be_bytes());
     packet.extend([9, 6, 0, 0]);
     packet.extend(source);
     packet.extend(destination);
-    packet.extend(vec![1; options * 4]);
+    packet.extend(vec![1; option_bytes]);
     let sum = checksum(&packet);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet.extend(body);
@@ -193,7 +192,7 @@ fn ipv4(
 
 fn ipv6(source: [u8; 16], destination: [u8; 16], next: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend((body.len() as u16).to_be_bytes());
+    packet.extend(length(body.len()));
     packet.extend([next, 9]);
     packet.extend(source);
     packet.extend(destination);
@@ -215,7 +214,7 @@ fn syn(connection: &Connection) -> Vec<u8> {
             let body = tcp(&[source, destination].concat(), connection.port, 0x02, 5, &[]);
             ethernet(tags, 0x86dd, &ipv6(source, destination, 6, &body))
         }
-        _ => unreachable!("the cases keep to one IP version"),
+        _ => panic!("addresses of two IP versions: {connection:?}"),
     }
 }
 
@@ -239,7 +238,7 @@ fn ssh_rule(on_down: OnDown) -> Rule {
     }
 }
 
-fn v4_frame(destination: [u8; 4], fragment: u16, options: usize, body: &[u8]) -> Vec<u8> {
+fn v4_frame(destination: [u8; 4], fragment: u16, options: u8, body: &[u8]) -> Vec<u8> {
     ethernet(&[], 0x0800, &ipv4(CLIENT, destination, fragment, options, body))
 }
 
@@ -351,10 +350,14 @@ fn reset_answers_the_syn() {
         assert_eq!(checksum(&reset[14..34]), 0, "{name}: IPv4 checksum");
         assert_eq!(reset[34..38], [0, 22, 0x9c, 0x40], "{name}: ports");
         assert_eq!(reset[38..42], [0; 4], "{name}: sequence number");
-        let acknowledged = 0x0102_03ff + 1 + payload.len() as u32;
+        let acknowledged = 0x0102_03ff + 1 + u32::try_from(payload.len()).unwrap();
         assert_eq!(reset[42..46], acknowledged.to_be_bytes(), "{name}: acknowledgement");
         assert_eq!(reset[47], 0x14, "{name}: flags");
-        assert_eq!(reset[54..54 + options * 4], vec![1; options * 4], "{name}: options");
+        assert_eq!(
+            reset[54..54 + usize::from(options) * 4],
+            vec![1; usize::from(options) * 4],
+            "{name}: options"
+        );
         let addresses = [SERVER, CLIENT].concat();
         assert_eq!(tcp_checksum(&addresses, &reset[34..]), 0, "{name}: TCP checksum");
     }

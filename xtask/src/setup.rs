@@ -142,7 +142,8 @@ fn install_packages(shell: &Shell, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// While it lives, installed packages start no daemons. A machine with a policy of its own keeps it.
+/// While it lives, installed packages start no daemons. A machine with a policy of its own keeps
+/// that.
 struct NoDaemons {
     ours: bool,
 }

@@ -17,7 +17,7 @@ impl Bytes for Slice<'_> {
     }
 
     fn length(&self) -> u32 {
-        self.0.len() as u32
+        u32::try_from(self.0.len()).unwrap()
     }
 }
 
@@ -41,28 +41,34 @@ fn ethernet(tags: &[(u16, u16)], ether_type: u16, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn tcp(flags: u8, options: usize, payload: usize) -> Vec<u8> {
+fn length(bytes: usize) -> [u8; 2] {
+    u16::try_from(bytes).unwrap().to_be_bytes()
+}
+
+/// A TCP segment to port 22; `options` counts words of four bytes.
+fn tcp(flags: u8, options: u8, payload: usize) -> Vec<u8> {
     let mut header = vec![0x9c, 0x40, 0, 22, 0, 0, 0, 1, 0, 0, 0, 0];
-    header.push(((5 + options) << 4) as u8);
+    header.push((5 + options) << 4);
     header.extend([flags, 0xff, 0xff, 0, 0, 0, 0]);
-    header.extend(vec![1; options * 4 + payload]);
+    header.extend(vec![1; usize::from(options) * 4 + payload]);
     header
 }
 
-fn ipv4(options: usize, fragment: u16, protocol: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x45 + options as u8, 0];
-    packet.extend(((20 + options * 4 + body.len()) as u16).to_be_bytes());
+fn ipv4(options: u8, fragment: u16, protocol: u8, body: &[u8]) -> Vec<u8> {
+    let option_bytes = usize::from(options) * 4;
+    let mut packet = vec![0x45 + options, 0];
+    packet.extend(length(20 + option_bytes + body.len()));
     packet.extend([0, 1]);
     packet.extend(fragment.to_be_bytes());
     packet.extend([64, protocol, 0, 0, 10, 1, 0, 2, 10, 2, 0, 9]);
-    packet.extend(vec![1; options * 4]);
+    packet.extend(vec![1; option_bytes]);
     packet.extend(body);
     packet
 }
 
 fn ipv6(next: u8, body: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend((body.len() as u16).to_be_bytes());
+    packet.extend(length(body.len()));
     packet.extend([next, 64]);
     packet.extend(SOURCE_V6);
     packet.extend(DESTINATION_V6);
@@ -82,143 +88,112 @@ fn extension(next: u8, length: u8, field: u16, body: &[u8]) -> Vec<u8> {
 
 /// What the table expects of a frame: VLAN, offsets of IP and TCP, payload, first fragment or not.
 type Expected = Result<(u16, u32, u32, u32, bool), Reason>;
+type Case = (&'static str, Vec<u8>, Expected);
 
-fn cases() -> Vec<(&'static str, Vec<u8>, Expected)> {
-    let syn = tcp(0x02, 5, 0);
-    let v4 = |body: &[u8]| ethernet(&[], 0x0800, body);
-    let v6 = |body: &[u8]| ethernet(&[], 0x86dd, body);
-    let plain = ipv4(0, 0x4000, 6, &syn);
-    let chain = (0..8).fold((6, syn.clone()), |(next, body), _| (60, extension(next, 0, 0, &body)));
-    let long = extension(60, 0, 0, &chain.1);
+const SYN_FLAG: u8 = 0x02;
+const ACK_FLAG: u8 = 0x10;
+
+fn v4(body: &[u8]) -> Vec<u8> {
+    ethernet(&[], 0x0800, body)
+}
+
+fn v6(next: u8, body: &[u8]) -> Vec<u8> {
+    ethernet(&[], 0x86dd, &ipv6(next, body))
+}
+
+/// `frame` with the byte at `index` replaced.
+fn with(mut frame: Vec<u8>, index: usize, byte: u8) -> Vec<u8> {
+    frame[index] = byte;
+    frame
+}
+
+fn cases() -> Vec<Case> {
+    [link_cases(), ipv4_cases(), ipv4_fragment_cases(), ipv6_cases(), ipv6_fragment_cases()]
+        .concat()
+}
+
+fn link_cases() -> Vec<Case> {
+    let plain = ipv4(0, 0x4000, 6, &tcp(SYN_FLAG, 5, 0));
+    let tagged = |tags: &[(u16, u16)]| ethernet(tags, 0x0800, &plain);
+    let outer = tagged(&[(0x88a8, 200), (0x8100, 100)]);
+    let three = tagged(&[(0x88a8, 1), (0x8100, 2), (0x8100, 3)]);
     vec![
-        ("IPv4 SYN", v4(&plain), Ok((0, 14, 34, 0, false))),
-        ("IPv4 data", v4(&ipv4(0, 0, 6, &tcp(0x18, 3, 100))), Ok((0, 14, 34, 100, false))),
-        ("IPv4 options", v4(&ipv4(10, 0, 6, &syn)), Ok((0, 14, 74, 0, false))),
-        ("802.1Q", ethernet(&[(0x8100, 0x6064)], 0x0800, &plain), Ok((100, 18, 38, 0, false))),
-        (
-            "QinQ gives the outer tag",
-            ethernet(&[(0x88a8, 200), (0x8100, 100)], 0x0800, &plain),
-            Ok((200, 22, 42, 0, false)),
-        ),
-        (
-            "three tags in the frame",
-            ethernet(&[(0x88a8, 1), (0x8100, 2), (0x8100, 3)], 0x0800, &plain),
-            Err(Reason::NotIp),
-        ),
+        ("untagged", tagged(&[]), Ok((0, 14, 34, 0, false))),
+        ("802.1Q with a priority", tagged(&[(0x8100, 0x6064)]), Ok((100, 18, 38, 0, false))),
+        ("QinQ gives the outer tag", outer, Ok((200, 22, 42, 0, false))),
+        ("three tags in the frame", three, Err(Reason::NotIp)),
         ("ARP", ethernet(&[], 0x0806, &[0; 28]), Err(Reason::NotIp)),
         ("802.3 length", ethernet(&[], 46, &[0; 46]), Err(Reason::NotIp)),
+    ]
+}
+
+fn ipv4_cases() -> Vec<Case> {
+    let syn = tcp(SYN_FLAG, 5, 0);
+    let plain = v4(&ipv4(0, 0x4000, 6, &syn));
+    let joined = v4(&ipv4(0, 0, 6, &tcp(ACK_FLAG, 0, 9)));
+    let padded = [v4(&ipv4(0, 0, 6, &[0; 10])), vec![0; 26]].concat();
+    vec![
+        ("data", v4(&ipv4(0, 0, 6, &tcp(0x18, 3, 100))), Ok((0, 14, 34, 100, false))),
+        ("options", v4(&ipv4(10, 0, 6, &syn)), Ok((0, 14, 74, 0, false))),
         ("UDP", v4(&ipv4(0, 0, 17, &[0; 8])), Err(Reason::NotTcp)),
-        (
-            "IPv4 header of 16 bytes",
-            {
-                let mut packet = plain.clone();
-                packet[0] = 0x44;
-                v4(&packet)
-            },
-            Err(Reason::Malformed),
-        ),
-        ("IPv6 in an IPv4 frame", v4(&ipv6(6, &syn)), Err(Reason::NotTcp)),
-        (
-            "total length below the header",
-            {
-                let mut packet = plain.clone();
-                packet[3] = 19;
-                v4(&packet)
-            },
-            Err(Reason::Malformed),
-        ),
-        (
-            "total length 0 of a joined segment",
-            {
-                let mut packet = ipv4(0, 0, 6, &tcp(0x10, 0, 9));
-                packet[2] = 0;
-                packet[3] = 0;
-                v4(&packet)
-            },
-            Ok((0, 14, 34, 9, false)),
-        ),
-        (
-            "padding is no header",
-            {
-                let mut frame = v4(&ipv4(0, 0, 6, &[0; 10]));
-                frame.extend([0; 26]);
-                frame
-            },
-            Err(Reason::Malformed),
-        ),
+        ("header of 16 bytes", with(plain.clone(), 14, 0x44), Err(Reason::Malformed)),
+        ("version 6", with(plain.clone(), 14, 0x65), Err(Reason::Malformed)),
+        ("total length below the header", with(plain, 17, 19), Err(Reason::Malformed)),
+        ("total length 0 of a joined segment", with(joined, 17, 0), Ok((0, 14, 34, 9, false))),
+        ("padding is no header", padded, Err(Reason::Malformed)),
         (
             "TCP header of 16 bytes",
-            {
-                let mut body = syn.clone();
-                body[12] = 0x40;
-                v4(&ipv4(0, 0, 6, &body))
-            },
+            v4(&ipv4(0, 0, 6, &with(syn.clone(), 12, 0x40))),
             Err(Reason::Malformed),
         ),
         ("TCP options beyond the packet", v4(&ipv4(0, 0, 6, &syn[..24])), Err(Reason::Malformed)),
-        (
-            "first fragment, data",
-            v4(&ipv4(0, 0x2000, 6, &tcp(0x10, 0, 4))),
-            Ok((0, 14, 34, 4, true)),
-        ),
-        ("first fragment, SYN", v4(&ipv4(0, 0x2000, 6, &syn)), Err(Reason::FragmentedSyn)),
-        ("first fragment, 8 bytes", v4(&ipv4(0, 0x2000, 6, &syn[..8])), Err(Reason::TinyFragment)),
-        (
-            "first fragment cuts options",
-            v4(&ipv4(0, 0x2000, 6, &syn[..24])),
-            Err(Reason::TinyFragment),
-        ),
-        ("fragment at 8", v4(&ipv4(0, 0x2001, 6, &syn)), Err(Reason::OverlappingFragment)),
-        ("last fragment at 8", v4(&ipv4(0, 0x0001, 6, &syn)), Err(Reason::OverlappingFragment)),
-        ("later fragment", v4(&ipv4(0, 0x0002, 6, &syn)), Err(Reason::LaterFragment)),
-        ("UDP fragment at 8", v4(&ipv4(0, 0x0001, 17, &syn)), Err(Reason::NotTcp)),
-        ("IPv6 SYN", v6(&ipv6(6, &syn)), Ok((0, 14, 54, 0, false))),
-        ("ICMPv6", v6(&ipv6(58, &[0; 8])), Err(Reason::NotTcp)),
-        ("no next header", v6(&ipv6(59, &[])), Err(Reason::NotTcp)),
-        (
-            "IPv6 options of 16 bytes",
-            v6(&ipv6(0, &extension(6, 1, 0, &syn))),
-            Ok((0, 14, 70, 0, false)),
-        ),
-        (
-            "authentication header",
-            v6(&ipv6(51, &{
-                let mut header = vec![6, 4];
-                header.extend([0; 22]);
-                header.extend(&syn);
-                header
-            })),
-            Ok((0, 14, 78, 0, false)),
-        ),
-        ("eight extension headers", v6(&ipv6(60, &chain.1)), Ok((0, 14, 118, 0, false))),
-        ("nine extension headers", v6(&ipv6(60, &long)), Err(Reason::HeaderChain)),
-        ("atomic fragment", v6(&ipv6(44, &extension(6, 0, 0, &syn))), Ok((0, 14, 62, 0, false))),
-        (
-            "IPv6 first fragment, SYN",
-            v6(&ipv6(44, &extension(6, 0, 1, &syn))),
-            Err(Reason::FragmentedSyn),
-        ),
-        (
-            "IPv6 first fragment, data",
-            v6(&ipv6(44, &extension(6, 0, 1, &tcp(0x10, 0, 4)))),
-            Ok((0, 14, 62, 4, true)),
-        ),
-        (
-            "IPv6 chain goes on in a later fragment",
-            v6(&ipv6(44, &extension(60, 0, 1, &[]))),
-            Err(Reason::TinyFragment),
-        ),
-        (
-            "IPv6 fragment at 8",
-            v6(&ipv6(44, &extension(6, 0, 9, &syn))),
-            Err(Reason::OverlappingFragment),
-        ),
-        (
-            "IPv6 later fragment",
-            v6(&ipv6(44, &extension(6, 0, 17, &syn))),
-            Err(Reason::LaterFragment),
-        ),
-        ("IPv6 chain cut off", v6(&ipv6(60, &[6, 0, 0])), Err(Reason::Malformed)),
+    ]
+}
+
+fn ipv4_fragment_cases() -> Vec<Case> {
+    let syn = tcp(SYN_FLAG, 5, 0);
+    let first = |body: &[u8]| v4(&ipv4(0, 0x2000, 6, body));
+    let at = |field, protocol| v4(&ipv4(0, field, protocol, &syn));
+    vec![
+        ("first, data", first(&tcp(ACK_FLAG, 0, 4)), Ok((0, 14, 34, 4, true))),
+        ("first, SYN", first(&syn), Err(Reason::FragmentedSyn)),
+        ("first, 8 bytes", first(&syn[..8]), Err(Reason::TinyFragment)),
+        ("first, cuts options", first(&syn[..24]), Err(Reason::TinyFragment)),
+        ("middle at 8", at(0x2001, 6), Err(Reason::OverlappingFragment)),
+        ("last at 8", at(0x0001, 6), Err(Reason::OverlappingFragment)),
+        ("later", at(0x0002, 6), Err(Reason::LaterFragment)),
+        ("UDP at 8", at(0x0001, 17), Err(Reason::NotTcp)),
+    ]
+}
+
+fn ipv6_cases() -> Vec<Case> {
+    let syn = tcp(SYN_FLAG, 5, 0);
+    let authentication = [vec![6, 4], vec![0; 22], syn.clone()].concat();
+    let eight = (0..8).fold((6, syn.clone()), |(next, body), _| (60, extension(next, 0, 0, &body)));
+    let nine = extension(60, 0, 0, &eight.1);
+    vec![
+        ("IPv6 SYN", v6(6, &syn), Ok((0, 14, 54, 0, false))),
+        ("ICMPv6", v6(58, &[0; 8]), Err(Reason::NotTcp)),
+        ("no next header", v6(59, &[]), Err(Reason::NotTcp)),
+        ("options of 16 bytes", v6(0, &extension(6, 1, 0, &syn)), Ok((0, 14, 70, 0, false))),
+        ("authentication header", v6(51, &authentication), Ok((0, 14, 78, 0, false))),
+        ("eight extension headers", v6(60, &eight.1), Ok((0, 14, 118, 0, false))),
+        ("nine extension headers", v6(60, &nine), Err(Reason::HeaderChain)),
+        ("chain cut off", v6(60, &[6, 0, 0]), Err(Reason::Malformed)),
+    ]
+}
+
+fn ipv6_fragment_cases() -> Vec<Case> {
+    let syn = tcp(SYN_FLAG, 5, 0);
+    let fragment = |field, body: &[u8]| v6(44, &extension(6, 0, field, body));
+    let endless = v6(44, &extension(60, 0, 1, &[]));
+    vec![
+        ("IPv6 atomic", fragment(0, &syn), Ok((0, 14, 62, 0, false))),
+        ("IPv6 first, SYN", fragment(1, &syn), Err(Reason::FragmentedSyn)),
+        ("IPv6 first, data", fragment(1, &tcp(ACK_FLAG, 0, 4)), Ok((0, 14, 62, 4, true))),
+        ("IPv6 chain goes on in a later one", endless, Err(Reason::TinyFragment)),
+        ("IPv6 at 8", fragment(9, &syn), Err(Reason::OverlappingFragment)),
+        ("IPv6 later", fragment(17, &syn), Err(Reason::LaterFragment)),
     ]
 }
 

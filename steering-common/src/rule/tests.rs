@@ -68,7 +68,8 @@ fn prefix() -> impl Strategy<Value = Prefix> {
 fn range() -> impl Strategy<Value = PortRange> {
     prop_oneof![
         1 => Just(PortRange::ALL),
-        4 => (20_u16..26, 0_u16..3).prop_map(|(first, more)| PortRange { first, last: first + more }),
+        4 => (20_u16..26, 0_u16..3)
+            .prop_map(|(first, more)| PortRange { first, last: first + more }),
     ]
 }
 
