@@ -4,6 +4,8 @@
 
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod steering_program;
 
 #[cfg(test)]
 mod tests {
