@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::stat::{Mode, umask};
 use proxyd_policy::admit::{Flow, PolicySet};
 use proxyd_trail::SigningKey;
 use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +50,8 @@ const SEAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until a signal ends it.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    // What the daemon writes (keys, sessions, trails, its socket) is for nobody else.
+    umask(Mode::from_bits_truncate(0o077));
     let clock = Clock::start();
     let tasks = Group::new();
     let gateway = Gateway::build(&config, clock, &tasks).await?;

@@ -1,2 +1,25 @@
-//! Skeleton.
-fn main() {}
+//! The whole gateway, tried with real peers: one binary, one module for each claim.
+//!
+//! A test that cannot run here fails and says what is missing.
+
+#[cfg(test)]
+mod harness;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    /// A module that `main.rs` does not list is not compiled, and its tests would never run.
+    #[test]
+    fn no_file_is_forgotten() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("it");
+        let listed = include_str!("main.rs");
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let is_listed = listed.lines().any(|line| line == format!("mod {name};"));
+            assert!(name == "main" || is_listed, "{name} is not listed in it/main.rs");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod check;
 mod ctl;
 mod explain;
+mod reference;
 mod run;
 mod steering;
 mod trail;
@@ -42,6 +43,7 @@ enum Command {
     Steering(steering::Args),
     Ctl(ctl::Args),
     Trail(trail::Args),
+    Reference(reference::Args),
 }
 
 /// Runs the command line; the exit code is 0 for success, 1 for a failure or a bad verdict, 2 for
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Steering(args) => steering::run(&args, &mut out),
         Command::Ctl(args) => ctl::run(&args, &mut out),
         Command::Trail(args) => trail::run(&args, &mut out),
+        Command::Reference(reference::Args) => reference::run(&mut out),
     };
     let result = result.and_then(|code| {
         out.flush()?;

@@ -1,0 +1,29 @@
+//! The relay between two peers that send anything, in any order.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use proxyd_ssh::relay::{Relay, Rules, Side, Step};
+
+fuzz_target!(|input: &[u8]| {
+    let mut relay = Relay::new(Rules { environment: vec!["LC_*".to_owned()] });
+    let mut rest = input;
+    // Each message comes after a byte with its sender, its verdict and its length.
+    while let Some((&head, after)) = rest.split_first() {
+        let length = usize::from(head >> 2).min(after.len());
+        let (message, left) = after.split_at(length);
+        rest = left;
+        let from = if head & 1 == 0 { Side::Client } else { Side::Server };
+        match relay.receive(from, message) {
+            Ok(Step::Judge(start)) if head & 2 == 0 => {
+                let _ = relay.allow(&start);
+            }
+            Ok(Step::Judge(start)) => {
+                let _ = relay.refuse(&start, "no\r\n");
+            }
+            Ok(_step) => {}
+            Err(_refused) => return,
+        }
+        let _ = relay.answers(Side::Client);
+        let _ = relay.answers(Side::Server);
+    }
+});

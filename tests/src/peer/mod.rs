@@ -1,0 +1,4 @@
+//! Real programs on both sides of the gateway.
+
+pub mod ssh;
+pub mod sshd;

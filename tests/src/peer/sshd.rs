@@ -1,0 +1,218 @@
+//! OpenSSH's server, with users, host keys and a log of its own.
+//!
+//! Its accounts exist only in its own view of the file system: the machine's are not touched.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, chown};
+
+use crate::process::{Process, output};
+use crate::wait::{wait_for, wait_until};
+use crate::world::World;
+
+/// The port that the tests' connection policies name.
+pub const PORT: u16 = 22;
+
+/// A second port of the same server that no policy names.
+pub const UNMATCHED_PORT: u16 = 2222;
+
+/// The password of every user on the server.
+pub const PASSWORD: &str = "Server-pass-1";
+
+/// [`PASSWORD`] as `openssl passwd -6` hashes it.
+const PASSWORD_HASH: &str = "$6$proxydtests$Kx2nUvgqBX7NIoK688QMjK5Cd.3LQvn0D3rN1JN9iESNO\
+    4MdyHdTPe9zYoWCPwoMxNoqvLofjTiAy0y2yz63X/";
+
+/// Users of the server; `alice` is a gateway user of the tests too.
+pub const USERS: [&str; 3] = ["alice", "bob", "app1"];
+
+/// The first user's number; numbers of this size belong to nobody on a plain system.
+const FIRST_UID: u32 = 61_001;
+
+/// How long the server may take to listen, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long what it logs may take to be in its file.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
+
+/// Gives the server its own accounts and rules for questions, then becomes it.
+const START: &str = r#"
+set -e
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir /run/sshd
+for file in passwd shadow group pam.d/sshd; do mount --bind "$1/etc/$file" "/etc/$file"; done
+exec /usr/sbin/sshd -D -e -f "$1/sshd_config"
+"#;
+
+/// Asks for the password in one question, and says no without delay.
+const PAM: &str = "\
+auth    required pam_unix.so nodelay
+account required pam_unix.so
+session required pam_unix.so
+";
+
+/// A running server; it listens on all addresses of the server's namespace.
+#[derive(Debug)]
+pub struct Sshd<'w> {
+    world: &'w World,
+    directory: PathBuf,
+    process: Process,
+}
+
+impl<'w> Sshd<'w> {
+    /// Starts it, with a new host key.
+    pub fn start(world: &'w World) -> anyhow::Result<Self> {
+        Self::start_with(world, "")
+    }
+
+    /// Starts it, with more lines in its configuration.
+    pub fn start_with(world: &'w World, settings: &str) -> anyhow::Result<Self> {
+        let directory = world.subdirectory("sshd")?;
+        make_accounts(&directory)?;
+        make_host_key(&directory)?;
+        fs::write(directory.join("sshd_config"), configuration(&directory, settings))?;
+        let process = launch(world, &directory)?;
+        Ok(Self { world, directory, process })
+    }
+
+    /// Stops it and starts it again with another host key.
+    pub fn change_host_key(&mut self) -> anyhow::Result<()> {
+        self.stop()?;
+        make_host_key(&self.directory)?;
+        self.process = launch(self.world, &self.directory)?;
+        Ok(())
+    }
+
+    /// Stops listening; sessions go on.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        wait_for("the end of sshd", START_LIMIT, || self.process.status()).map(drop)
+    }
+
+    /// Lets `user` log in with this public key, a line of an `authorized_keys` file.
+    pub fn authorize(&self, user: &str, public_key: &str) -> anyhow::Result<()> {
+        let path = self.directory.join("keys").join(user);
+        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        writeln!(file, "{}", public_key.trim())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The home directory of a user.
+    #[must_use]
+    pub fn home(&self, user: &str) -> PathBuf {
+        self.directory.join("home").join(user)
+    }
+
+    /// Its host key's public half, a line of `known_hosts` without the host.
+    pub fn host_key(&self) -> anyhow::Result<String> {
+        let line = fs::read_to_string(self.directory.join("host_key.pub"))?;
+        Ok(line.trim().to_owned())
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> anyhow::Result<String> {
+        self.process.stderr()
+    }
+
+    /// Waits until a line of its log holds all of `parts`, and gives the last such line.
+    pub fn logged(&self, parts: &[&str]) -> anyhow::Result<String> {
+        let what = format!("{parts:?} in the log of sshd");
+        let found = wait_for(&what, LOG_LIMIT, || {
+            let log = self.log()?;
+            let has_all = |line: &&str| parts.iter().all(|part| line.contains(part));
+            Ok(log.lines().rev().find(has_all).map(str::to_owned))
+        });
+        found.with_context(|| self.log().unwrap_or_default())
+    }
+}
+
+fn launch(world: &World, directory: &Path) -> anyhow::Result<Process> {
+    let mut command = world.server.command("/bin/sh");
+    command.args(["-c", START, "sh"]).arg(directory).env_clear().env("PATH", PATH);
+    let mut process = Process::start(&mut command, "sshd", directory)?;
+    let listening = format!("Server listening on :: port {UNMATCHED_PORT}");
+    let mut ended = false;
+    wait_until("sshd to listen", START_LIMIT, || {
+        ended = process.status().is_ok_and(|status| status.is_some());
+        ended || process.stderr().is_ok_and(|log| log.contains(&listening))
+    })?;
+    if ended {
+        bail!("sshd ended at once: {}", process.stderr()?);
+    }
+    Ok(process)
+}
+
+/// Where the shell finds `mount` and `mkdir`.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn configuration(directory: &Path, settings: &str) -> String {
+    let directory = directory.display();
+    format!(
+        "Port {PORT}\n\
+         Port {UNMATCHED_PORT}\n\
+         ListenAddress 0.0.0.0\n\
+         ListenAddress ::\n\
+         HostKey {directory}/host_key\n\
+         PidFile none\n\
+         AuthorizedKeysFile {directory}/keys/%u\n\
+         StrictModes no\n\
+         LogLevel VERBOSE\n\
+         UsePAM yes\n\
+         PermitRootLogin no\n\
+         PasswordAuthentication yes\n\
+         KbdInteractiveAuthentication yes\n\
+         PubkeyAuthentication yes\n\
+         PrintMotd no\n\
+         PrintLastLog no\n\
+         UseDNS no\n\
+         AcceptEnv LANG LC_* PX_*\n\
+         MaxStartups 300:30:600\n\
+         MaxSessions 100\n\
+         Subsystem sftp internal-sftp\n\
+         {settings}\n"
+    )
+}
+
+fn make_host_key(directory: &Path) -> anyhow::Result<()> {
+    let path = directory.join("host_key");
+    for old in [path.clone(), directory.join("host_key.pub")] {
+        if old.exists() {
+            fs::remove_file(old)?;
+        }
+    }
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path);
+    output(&mut keygen).map(drop)
+}
+
+/// Writes the account files, and makes homes.
+fn make_accounts(directory: &Path) -> anyhow::Result<()> {
+    let mut passwd = "root:x:0:0:root:/root:/bin/bash\n\
+                      sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
+        .to_owned();
+    let mut shadow = "root:*:19000::::::\nsshd:!:19000::::::\n".to_owned();
+    let mut group = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n".to_owned();
+    for (uid, user) in (FIRST_UID..).zip(USERS) {
+        let home = directory.join("home").join(user);
+        fs::create_dir_all(&home)?;
+        chown(&home, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
+        passwd.push_str(&format!("{user}:x:{uid}:{uid}::{}:/bin/bash\n", home.display()));
+        shadow.push_str(&format!("{user}:{PASSWORD_HASH}:19000::::::\n"));
+        group.push_str(&format!("{user}:x:{uid}:\n"));
+    }
+    let etc = directory.join("etc");
+    fs::create_dir_all(etc.join("pam.d"))?;
+    fs::create_dir_all(directory.join("keys"))?;
+    let files = [("passwd", &passwd), ("shadow", &shadow), ("group", &group)];
+    for (name, text) in files {
+        fs::write(etc.join(name), text)?;
+    }
+    fs::write(etc.join("pam.d/sshd"), PAM)?;
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! Installs what a bare Debian machine with Rust lacks to build and test the project.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+use crate::ebpf;
+
+/// Debian packages, and what each is for.
+const PACKAGES: [(&str, &str); 11] = [
+    ("build-essential", "compiles the C and assembler parts of the crypto library"),
+    ("iproute2", "network namespaces of the tests"),
+    ("iputils-ping", "packets in the tests that are not TCP"),
+    ("netcat-openbsd", "plain TCP and UDP peers in the tests"),
+    ("openssh-client", "the real client of the tests"),
+    ("openssh-server", "the real server of the tests"),
+    ("openssh-sftp-server", "file transfers in the tests"),
+    ("procps", "kernel settings of the tests"),
+    ("sshpass", "passwords for the real client"),
+    ("tcpdump", "what is on the wire in the tests"),
+    ("tmux", "terminals in the tests"),
+];
+
+/// A toolchain that can build the steering programs, where rustup has none.
+const TOOLCHAIN_PACKAGES: [(&str, &str); 3] = [
+    ("rustc-web", "compiles the steering programs"),
+    ("rust-web-src", "the source of core, for the BPF target"),
+    ("cargo-web", "builds with that compiler"),
+];
+
+/// The library that bpf-linker is built on.
+const LLVM_PACKAGE: (&str, &str) = ("llvm-22-dev", "builds bpf-linker");
+
+/// Exact versions: these were tested.
+const BPF_LINKER_VERSION: &str = "0.13.0";
+const NEXTEST_VERSION: &str = "0.9.143";
+
+/// Keeps packages from starting daemons when they are installed (`invoke-rc.d(8)`).
+const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
+const POLICY: &str = "#!/bin/sh\nexit 101\n";
+
+/// Something this machine lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Missing {
+    /// A Debian package, and what it is for.
+    Package(&'static str, &'static str),
+    /// The linker of the steering programs.
+    BpfLinker,
+    /// The test runner.
+    Nextest,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Package(name, purpose) => write!(f, "package {name}: {purpose}"),
+            Self::BpfLinker => {
+                write!(f, "bpf-linker {BPF_LINKER_VERSION}: links the steering programs")
+            }
+            Self::Nextest => write!(f, "cargo-nextest {NEXTEST_VERSION}: runs the tests"),
+        }
+    }
+}
+
+/// What this machine lacks, packages first.
+pub(crate) fn missing(shell: &Shell) -> Vec<Missing> {
+    let mut wanted: Vec<_> = PACKAGES.to_vec();
+    if ebpf::toolchain(shell).is_none() {
+        wanted.extend(TOOLCHAIN_PACKAGES);
+    }
+    let linker = ebpf::find_program("bpf-linker").is_none();
+    if linker {
+        wanted.push(LLVM_PACKAGE);
+    }
+    let absent = wanted.into_iter().filter(|(name, _)| !is_installed(shell, name));
+    let mut missing: BTreeSet<_> =
+        absent.map(|(name, purpose)| Missing::Package(name, purpose)).collect();
+    if linker {
+        missing.insert(Missing::BpfLinker);
+    }
+    if ebpf::find_program("cargo-nextest").is_none() {
+        missing.insert(Missing::Nextest);
+    }
+    missing.into_iter().collect()
+}
+
+/// Installs what is missing, saying what; does nothing when nothing is.
+pub(crate) fn install(shell: &Shell) -> Result<()> {
+    let missing = missing(shell);
+    if missing.is_empty() {
+        println!("nothing is missing");
+        return Ok(());
+    }
+    println!("this machine lacks:");
+    for item in &missing {
+        println!("  {item}");
+    }
+    let packages: Vec<_> = missing
+        .iter()
+        .filter_map(|item| match item {
+            Missing::Package(name, _) => Some(*name),
+            Missing::BpfLinker | Missing::Nextest => None,
+        })
+        .collect();
+    if !packages.is_empty() {
+        install_packages(shell, &packages)?;
+    }
+    if missing.contains(&Missing::BpfLinker) {
+        let options = ["--locked", "--no-default-features", "--features", "llvm-22"];
+        cmd!(shell, "cargo install bpf-linker --version {BPF_LINKER_VERSION} {options...}")
+            .env("LLVM_PREFIX", "/usr/lib/llvm-22")
+            .run()?;
+    }
+    if missing.contains(&Missing::Nextest) {
+        cmd!(shell, "cargo install cargo-nextest --version {NEXTEST_VERSION} --locked").run()?;
+    }
+    Ok(())
+}
+
+fn is_installed(shell: &Shell, package: &str) -> bool {
+    // `${Status}` is a format of dpkg's own.
+    let format = "--showformat=${Status}";
+    let status = cmd!(shell, "dpkg-query --show {format} {package}").quiet().ignore_stderr();
+    status.read().is_ok_and(|status| status == "install ok installed")
+}
+
+fn install_packages(shell: &Shell, packages: &[&str]) -> Result<()> {
+    if cmd!(shell, "id -u").quiet().read()? != "0" {
+        let list = packages.join(" ");
+        bail!("packages can only be installed by root: run `apt-get install {list}` as root");
+    }
+    let _quiet = NoDaemons::enter()?;
+    cmd!(shell, "apt-get update").run()?;
+    cmd!(shell, "apt-get install --yes --no-install-recommends {packages...}")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .run()?;
+    Ok(())
+}
+
+/// While it lives, installed packages start no daemons. A machine with a policy of its own keeps it.
+struct NoDaemons {
+    ours: bool,
+}
+
+impl NoDaemons {
+    fn enter() -> Result<Self> {
+        let path = Path::new(POLICY_FILE);
+        if path.exists() {
+            return Ok(Self { ours: false });
+        }
+        let guard = Self { ours: true };
+        fs::write(path, POLICY).with_context(|| format!("cannot write {POLICY_FILE}"))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        Ok(guard)
+    }
+}
+
+impl Drop for NoDaemons {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY_FILE)
+        {
+            println!("cannot remove {POLICY_FILE}: {error}; remove it, or no package starts daemons");
+        }
+    }
+}
