@@ -21,9 +21,8 @@ struct File {
 /// Checks every tracked file; fails with all findings.
 pub(crate) fn check(shell: &Shell) -> Result<()> {
     let files = tracked(shell)?;
-    let rules: [fn(&[File]) -> Vec<String>; 8] = [
-        headers, sizes, attributes, todos, sleeps, queues, lints_inherited, foreign_paths,
-    ];
+    let rules: [fn(&[File]) -> Vec<String>; 8] =
+        [headers, sizes, attributes, todos, sleeps, queues, lints_inherited, foreign_paths];
     let mut findings: Vec<String> = rules.iter().flat_map(|rule| rule(&files)).collect();
     findings.extend(test_modules(&files));
     findings.extend(code_map(&files));
@@ -78,10 +77,14 @@ fn sizes(files: &[File]) -> Vec<String> {
         }
         for (index, line) in file.text.lines().enumerate() {
             let columns = line.chars().count();
-            if columns > LINE_COLUMNS_MAX {
+            // A key or a digest of a test is one long word.
+            let breakable = line.split(' ').all(|word| word.len() < LINE_COLUMNS_MAX);
+            if columns > LINE_COLUMNS_MAX && breakable {
                 let at = index + 1;
-                findings
-                    .push(format!("{}:{at}: {columns} columns exceed {LINE_COLUMNS_MAX}", file.path));
+                findings.push(format!(
+                    "{}:{at}: {columns} columns exceed {LINE_COLUMNS_MAX}",
+                    file.path
+                ));
             }
         }
     }
@@ -298,7 +301,7 @@ mod tests {
 
     #[test]
     fn each_rule_finds_what_it_is_for() {
-        let long = format!("//! x\n// {}\n", "y".repeat(LINE_COLUMNS_MAX));
+        let long = format!("//! x\n// {}\n", "y ".repeat(LINE_COLUMNS_MAX));
         let cases: [(&str, fn(&[File]) -> Vec<String>, File); 7] = [
             ("no header", headers, file("a.rs", "fn main() {}\n")),
             ("long line", sizes, file("a.rs", &long)),

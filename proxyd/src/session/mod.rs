@@ -111,7 +111,8 @@ impl Session {
 
     /// Leaves an event behind, and gives it with its time.
     pub fn note(&mut self, event: Event) -> Timed {
-        debug!(session_id = %self.id, step = event.name(), fields = ?event.fields(), "Session step");
+        let (step, fields) = (event.name(), event.fields());
+        debug!(session_id = %self.id, step, ?fields, "Session step");
         let timed = Timed { at: self.age(), event };
         if self.waiting.len() < EVENTS_WAITING_MAX {
             self.waiting.push(timed.clone());

@@ -37,8 +37,7 @@ fuzz_target!(|input: &[u8]| {
     for chunk in bytes.chunks(piece) {
         let space = leg.read_space();
         let taken = space.len().min(chunk.len());
-        let (Some(space), Some(chunk)) = (space.get_mut(..taken), chunk.get(..taken)) else { return };
-        space.copy_from_slice(chunk);
+        space[..taken].copy_from_slice(&chunk[..taken]);
         leg.filled(taken);
         loop {
             match leg.next(Duration::ZERO) {

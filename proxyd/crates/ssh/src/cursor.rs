@@ -378,7 +378,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(number: u32, text in vec(any::<u8>(), 0..64), magnitude in vec(any::<u8>(), 0..64)) {
+        fn what_is_written_is_read(
+            number: u32,
+            text in vec(any::<u8>(), 0..64),
+            magnitude in vec(any::<u8>(), 0..64),
+        ) {
             let mut writer = Writer::new();
             writer.u32(number).string(&text).mpint(&magnitude);
             let bytes = writer.into_bytes();

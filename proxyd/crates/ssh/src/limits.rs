@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Bytes of one name-list: four times the longest that a current peer sends (about 2 kB with every legacy algorithm).
+/// Bytes of one name-list: four times the longest that a current peer sends (about 2 kB with every
+/// legacy algorithm).
 pub const NAME_LIST_BYTES_MAX: usize = 8 * 1024;
 
 /// Names in one name-list: OpenSSH with everything enabled sends fewer than 40.
@@ -26,34 +27,41 @@ pub const BANNER_LINE_BYTES_MAX: usize = 1024;
 /// Largest `packet_length`: what OpenSSH accepts, 256 KiB, and room for headers, padding and tag.
 pub const PACKET_LENGTH_MAX: usize = 256 * 1024 + 1024;
 
-/// Largest `packet_length` before there are keys: what everyone must support (RFC 4253 section 6.1).
+/// Largest `packet_length` before there are keys: what everyone must support (RFC 4253 section
+/// 6.1).
 pub const PACKET_LENGTH_PLAIN_MAX: usize = 35_000;
 
-/// Bytes of the largest message that is sent: fits into [`PACKET_LENGTH_MAX`] with the longest padding.
+/// Bytes of the largest message that is sent: fits into [`PACKET_LENGTH_MAX`] with the longest
+/// padding.
 pub const MESSAGE_BYTES_MAX: usize = PACKET_LENGTH_MAX - 256;
 
-/// Packets under one key: sequence numbers are nonces and must not repeat, so the connection ends before they do.
+/// Packets under one key: sequence numbers are nonces and must not repeat, so the connection ends
+/// before they do.
 pub const PACKETS_PER_KEY_MAX: u64 = u32::MAX as u64;
 
 /// Packets under one key after which a new exchange starts (RFC 4344 section 3.1).
 pub const PACKETS_PER_KEY_REKEY: u64 = 1 << 31;
 
-/// Messages before authentication that mean nothing (ignore, debug, ping, unimplemented, unknown); peers send a few at most.
+/// Messages before authentication that mean nothing (ignore, debug, ping, unimplemented, unknown);
+/// peers send a few at most.
 pub const IDLE_MESSAGES_BEFORE_AUTH_MAX: usize = 64;
 
-/// Key exchanges before authentication: one is needed, and each costs us more than it costs the peer.
+/// Key exchanges before authentication: one is needed, and each costs us more than it costs the
+/// peer.
 pub const EXCHANGES_BEFORE_AUTH_MAX: usize = 2;
 
 /// Extensions in one `SSH_MSG_EXT_INFO`: fewer than ten exist.
 pub const EXTENSIONS_MAX: usize = 64;
 
-/// Bytes held back during a key exchange: several times the 64 KiB at which a driver stops reading the other leg.
+/// Bytes held back during a key exchange: several times the 64 KiB at which a driver stops reading
+/// the other leg.
 pub const HOLD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes of the text of a disconnect, sent or received: a few lines.
 pub const DISCONNECT_TEXT_BYTES_MAX: usize = 1024;
 
-/// Bytes of the read buffer of an idle leg: keystrokes fit many times over, and 10,000 legs need 40 MB.
+/// Bytes of the read buffer of an idle leg: keystrokes fit many times over, and 10,000 legs need 40
+/// MB.
 pub const READ_BYTES_IDLE: usize = 4 * 1024;
 
 /// Bytes of the read buffer under load: four packets of 32 KiB per read.
@@ -62,7 +70,8 @@ pub const READ_BYTES_LOADED: usize = 128 * 1024;
 /// Bytes of sent output kept before the rest is moved down: as much as one write takes.
 pub const SENT_BYTES_KEPT: usize = 64 * 1024;
 
-/// Time without traffic after which large buffers are given back; longer than a pause within a transfer.
+/// Time without traffic after which large buffers are given back; longer than a pause within a
+/// transfer.
 pub const BUFFER_IDLE: Duration = Duration::from_secs(2);
 
 /// Bits of the smallest RSA key whose signature counts.

@@ -278,10 +278,8 @@ fn verdict(
     method: &'static str,
     outcome: Outcome,
 ) -> Result<Option<Vec<String>>, Stop> {
-    let accepted = matches!(
-        outcome,
-        Outcome::Success | Outcome::Failure { partial_success: true, .. }
-    );
+    let accepted =
+        matches!(outcome, Outcome::Success | Outcome::Failure { partial_success: true, .. });
     // The question for methods is no attempt, unless the server takes it as one.
     if method != "none" || accepted {
         session.note(Event::ServerLogin { method, accepted });

@@ -98,7 +98,9 @@ mod tests {
     proptest! {
         /// What went on plus the debt is what was granted, whatever the order.
         #[test]
-        fn nothing_is_lost(steps in proptest::collection::vec((any::<bool>(), 0_u32..1000), 0..50)) {
+        fn nothing_is_lost(
+            steps in proptest::collection::vec((any::<bool>(), 0_u32..1000), 0..50),
+        ) {
             let mut ledger = Ledger::open(10_000, 2_000).unwrap();
             let (mut granted, mut passed, mut injected) = (0_u64, 0_u64, 0_u64);
             for (grant, bytes) in steps {

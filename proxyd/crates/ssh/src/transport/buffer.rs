@@ -31,7 +31,8 @@ impl Input {
             self.bytes.reserve_exact(size - self.bytes.len());
             self.bytes.resize(size, 0);
         }
-        // What is left is part of one packet; it moves down while there is less room behind it than before.
+        // What is left is part of one packet; it moves down while there is less room behind it than
+        // before.
         if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -62,7 +63,8 @@ impl Input {
         self.needed = bytes;
     }
 
-    /// Takes `bytes` from the front, as a range for [`Self::part`]; they stay until the next [`Self::space`].
+    /// Takes `bytes` from the front, as a range for [`Self::part`]; they stay until the next
+    /// [`Self::space`].
     pub(super) fn take(&mut self, bytes: usize) -> Range<usize> {
         let start = self.start;
         self.start = start.saturating_add(bytes).min(self.end);

@@ -16,7 +16,8 @@ pub struct ServerConfig {
     pub host_keys: Vec<Arc<HostKey>>,
     /// What we allow.
     pub algorithms: Algorithms,
-    /// The signature algorithms of client keys that we announce (`server-sig-algs`, RFC 8308 section 3.1).
+    /// The signature algorithms of client keys that we announce (`server-sig-algs`, RFC 8308
+    /// section 3.1).
     pub sig_algs: Vec<KeyAlgorithm>,
     /// How long keys are used.
     pub rekey: RekeyLimits,
@@ -27,7 +28,8 @@ pub struct ServerConfig {
 pub struct ClientConfig {
     /// Our version line.
     pub version: Version,
-    /// What we allow; the order of host key algorithms decides which key a server with several shows.
+    /// What we allow; the order of host key algorithms decides which key a server with several
+    /// shows.
     pub algorithms: Algorithms,
     /// How long keys are used.
     pub rekey: RekeyLimits,

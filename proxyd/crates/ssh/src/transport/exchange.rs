@@ -1,4 +1,5 @@
-//! The key exchange of a leg, in both roles: the first one and every later one (RFC 4253 sections 7 to 9).
+//! The key exchange of a leg, in both roles: the first one and every later one (RFC 4253 sections 7
+//! to 9).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,8 @@ impl Exchange {
         !matches!(self, Self::Idle | Self::ExpectNewKeys(_))
     }
 
-    /// Whether nothing but the exchange may be received: after the peer's KEXINIT, up to its NEWKEYS.
+    /// Whether nothing but the exchange may be received: after the peer's KEXINIT, up to its
+    /// NEWKEYS.
     pub(super) const fn peer_is_exchanging(&self) -> bool {
         !matches!(self, Self::Idle | Self::ExpectKexInit { .. })
     }
@@ -240,7 +242,8 @@ impl Leg {
         Ok(Step::Again)
     }
 
-    /// Client role: makes the secret and verifies the signature; the first time, asks whether the host key is trusted.
+    /// Client role: makes the secret and verifies the signature; the first time, asks whether the
+    /// host key is trusted.
     fn on_reply(
         &mut self,
         agreed: &Agreed,

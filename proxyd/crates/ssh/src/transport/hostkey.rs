@@ -1,4 +1,5 @@
-//! Host keys: private keys of our own, and public keys and signatures of any peer (RFC 4253 section 6.6).
+//! Host keys: private keys of our own, and public keys and signatures of any peer (RFC 4253 section
+//! 6.6).
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -138,7 +139,8 @@ impl HostKey {
         }
     }
 
-    /// Signs `data`; gives the signature as it is sent, algorithm first. Fails unless the key has that algorithm.
+    /// Signs `data`; gives the signature as it is sent, algorithm first. Fails unless the key has
+    /// that algorithm.
     pub fn sign(&self, algorithm: KeyAlgorithm, data: &[u8]) -> Result<Vec<u8>, Error> {
         let failed = |source| Error::Crypto { operation: "signing", source };
         let signature = match (&self.pair, algorithm) {
@@ -185,8 +187,8 @@ impl HostKey {
 
 /// Checks a signature that names its algorithm, by a public key that names its type, over `data`.
 ///
-/// Fails unless the signature is by exactly `algorithm`, the key of the type that it needs, RSA keys of 2048 to
-/// 8192 bits, and nothing follows either of them.
+/// Fails unless the signature is by exactly `algorithm`, the key of the type that it needs, RSA
+/// keys of 2048 to 8192 bits, and nothing follows either of them.
 pub fn verify_signature(
     algorithm: &[u8],
     key_blob: &[u8],

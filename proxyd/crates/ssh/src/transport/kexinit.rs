@@ -1,4 +1,5 @@
-//! Algorithm lists and their negotiation (RFC 4253 section 7.1), strict key exchange, and extensions (RFC 8308).
+//! Algorithm lists and their negotiation (RFC 4253 section 7.1), strict key exchange, and
+//! extensions (RFC 8308).
 
 use aws_lc_rs::rand;
 
@@ -62,7 +63,8 @@ pub(super) struct Choice {
     pub(super) host_key: KeyAlgorithm,
     pub(super) to_server: Cipher,
     pub(super) to_client: Cipher,
-    /// The peer sent a share along with its lists, for other algorithms: that message is to be dropped.
+    /// The peer sent a share along with its lists, for other algorithms: that message is to be
+    /// dropped.
     pub(super) wrong_guess: bool,
 }
 
@@ -109,7 +111,8 @@ impl<'a> KexInit<'a> {
         })
     }
 
-    /// Whether the peer, on the side opposite to ours, offers strict key exchange (OpenSSH's PROTOCOL, section 1.10).
+    /// Whether the peer, on the side opposite to ours, offers strict key exchange (OpenSSH's
+    /// PROTOCOL, section 1.10).
     pub(super) fn is_strict(&self, ours: Side) -> bool {
         let marker = match ours {
             Side::Client => STRICT_SERVER,
@@ -193,7 +196,8 @@ pub(super) fn compose(ours: &Algorithms, side: Side, round: Round) -> Result<Vec
     Ok(writer.into_bytes())
 }
 
-/// Our `SSH_MSG_EXT_INFO`: that we answer pings and, as a server, what signatures client keys may make.
+/// Our `SSH_MSG_EXT_INFO`: that we answer pings and, as a server, what signatures client keys may
+/// make.
 pub(super) fn extensions(side: Side, sig_algs: &[KeyAlgorithm]) -> Vec<u8> {
     let mut writer = Writer::message(EXT_INFO);
     match side {
@@ -237,10 +241,12 @@ const STRICT_SERVER: &str = "kex-strict-s-v00@openssh.com";
 const EXTENSIONS_CLIENT: &str = "ext-info-c";
 const EXTENSIONS_SERVER: &str = "ext-info-s";
 
-/// Nothing is compressed: it would cost memory before authentication and tell lengths of secrets after it.
+/// Nothing is compressed: it would cost memory before authentication and tell lengths of secrets
+/// after it.
 const NO_COMPRESSION: &str = "none";
 
-/// Offered because some peers refuse an empty list; never used, as every cipher here authenticates by itself.
+/// Offered because some peers refuse an empty list; never used, as every cipher here authenticates
+/// by itself.
 const MACS: [&str; 2] = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"];
 
 const SIG_ALGS: &[u8] = b"server-sig-algs";
@@ -270,7 +276,8 @@ fn agree<T: Copy>(
 mod tests {
     use super::*;
 
-    /// A KEXINIT with these lists: key exchange, host keys, ciphers both ways, compression both ways.
+    /// A KEXINIT with these lists: key exchange, host keys, ciphers both ways, compression both
+    /// ways.
     fn init(lists: [&str; 6], guess: bool) -> Vec<u8> {
         let [kex, host_keys, to_server, to_client, zip_to_server, zip_to_client] = lists;
         let mut writer = Writer::message(KEXINIT);

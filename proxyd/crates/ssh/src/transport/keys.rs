@@ -1,4 +1,5 @@
-//! Exchange hash and key derivation (RFC 4253 sections 7.2 and 8); every method here hashes with SHA-256.
+//! Exchange hash and key derivation (RFC 4253 sections 7.2 and 8); every method here hashes with
+//! SHA-256.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
@@ -13,7 +14,8 @@ pub(super) const HASH_BYTES: usize = 32;
 /// An exchange hash; that of the first exchange identifies the session.
 pub(super) type ExchangeHash = [u8; HASH_BYTES];
 
-/// Everything that the exchange hash covers, but the shared secret, in its order (RFC 5656 section 4).
+/// Everything that the exchange hash covers, but the shared secret, in its order (RFC 5656 section
+/// 4).
 pub(super) struct Transcript<'a> {
     /// The client's version line without its line end.
     pub(super) client_version: &'a [u8],

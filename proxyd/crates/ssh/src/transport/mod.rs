@@ -46,7 +46,8 @@ pub use version::Version;
 /// What happened on a leg.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// Client role, once: the server's host key. Nothing more comes before [`Leg::accept_host_key`].
+    /// Client role, once: the server's host key. Nothing more comes before
+    /// [`Leg::accept_host_key`].
     HostKey(HostKeyOffer<'a>),
     /// The first key exchange is done; messages can be sent.
     Established,
@@ -63,7 +64,8 @@ pub enum Event<'a> {
     },
 }
 
-/// A host key that has signed this connection's key exchange; whether it may is for the driver to say.
+/// A host key that has signed this connection's key exchange; whether it may is for the driver to
+/// say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostKeyOffer<'a> {
     /// The algorithm it signed with.
@@ -74,9 +76,10 @@ pub struct HostKeyOffer<'a> {
 
 /// One SSH connection as a state machine.
 ///
-/// The driver reads into [`Self::read_space`], reports with [`Self::filled`], then takes events with [`Self::next`]
-/// until there is none before it reads again. What is to be written is in [`Self::out`]. After an error or the end
-/// nothing but what is still in `out` leaves, a [`Self::disconnect`] included.
+/// The driver reads into [`Self::read_space`], reports with [`Self::filled`], then takes events
+/// with [`Self::next`] until there is none before it reads again. What is to be written is in
+/// [`Self::out`]. After an error or the end nothing but what is still in `out` leaves, a
+/// [`Self::disconnect`] included.
 pub struct Leg {
     role: Role,
     input: Input,
@@ -121,14 +124,16 @@ impl Leg {
         Self::new(Role::Client(config), now)
     }
 
-    /// Where to read into: 4 KiB while idle, up to 128 KiB under load, more only for one large packet.
+    /// Where to read into: 4 KiB while idle, up to 128 KiB under load, more only for one large
+    /// packet.
     ///
     /// Empty when [`Self::wants_read`] is false.
     pub fn read_space(&mut self) -> &mut [u8] {
         if self.wants_read() { self.input.space() } else { &mut [] }
     }
 
-    /// Whether there is room to read: not after the end, nor while the host key is undecided and the buffer full.
+    /// Whether there is room to read: not after the end, nor while the host key is undecided and
+    /// the buffer full.
     #[must_use]
     pub const fn wants_read(&self) -> bool {
         matches!(self.end, End::Open) && self.input.has_space()
@@ -142,7 +147,8 @@ impl Leg {
 
     /// The next event of what was read; none when more input is needed, or after the end.
     ///
-    /// Fails on anything that SSH does not allow; the leg has ended then, and [`Self::disconnect`] may say why.
+    /// Fails on anything that SSH does not allow; the leg has ended then, and [`Self::disconnect`]
+    /// may say why.
     pub fn next(&mut self, now: Duration) -> Result<Option<Event<'_>>, Error> {
         if self.end != End::Open {
             return Ok(None);
@@ -158,8 +164,8 @@ impl Leg {
 
     /// Sends one message of the layers above, the concatenation of `parts`.
     ///
-    /// It goes to [`Self::out`], or waits while keys are exchanged. Fails on an empty or too long message, one of the
-    /// transport layer, too many that wait, or after the end.
+    /// It goes to [`Self::out`], or waits while keys are exchanged. Fails on an empty or too long
+    /// message, one of the transport layer, too many that wait, or after the end.
     pub fn send(&mut self, parts: &[&[u8]]) -> Result<(), Error> {
         let number = parts.iter().find_map(|part| part.first().copied());
         match number {
@@ -192,13 +198,15 @@ impl Leg {
         self.traffic.seen = true;
     }
 
-    /// Bytes that were sent and not written: those in [`Self::out`] and those that wait for an exchange.
+    /// Bytes that were sent and not written: those in [`Self::out`] and those that wait for an
+    /// exchange.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.output.unsent().len() + self.hold.bytes()
     }
 
-    /// Client role: accepts the key of [`Event::HostKey`]; the connection goes on with the following [`Self::next`].
+    /// Client role: accepts the key of [`Event::HostKey`]; the connection goes on with the
+    /// following [`Self::next`].
     pub fn accept_host_key(&mut self) {
         self.exchange.accept();
     }
@@ -227,7 +235,8 @@ impl Leg {
         self.peer_sig_algs.as_deref().and_then(|text| NameList::parse(text).ok())
     }
 
-    /// Since when a key exchange, or the version exchange before the first one, has not been finished.
+    /// Since when a key exchange, or the version exchange before the first one, has not been
+    /// finished.
     ///
     /// For the driver's time limits: a peer that never finishes is not ended by the leg.
     #[must_use]
@@ -252,8 +261,8 @@ impl Leg {
 
     /// Starts an exchange when one is due, by bytes or time, and gives back buffers that idle.
     ///
-    /// [`Self::next`] does the same; a driver calls this every few seconds while nothing comes. Fails only when the
-    /// crypto library does.
+    /// [`Self::next`] does the same; a driver calls this every few seconds while nothing comes.
+    /// Fails only when the crypto library does.
     pub fn tick(&mut self, now: Duration) -> Result<(), Error> {
         if self.end != End::Open {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Message numbers of the transport layer, and the ranges of the layers above (RFC 4250 section 4.1).
+//! Message numbers of the transport layer, and the ranges of the layers above (RFC 4250 section
+//! 4.1).
 
 /// `SSH_MSG_DISCONNECT`
 pub const DISCONNECT: u8 = 1;

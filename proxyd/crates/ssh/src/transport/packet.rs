@@ -1,4 +1,5 @@
-//! The packet codec (RFC 4253 section 6): length, padding, sequence numbers; opened in place, sealed into the output.
+//! The packet codec (RFC 4253 section 6): length, padding, sequence numbers; opened in place,
+//! sealed into the output.
 
 use std::ops::Range;
 
@@ -30,7 +31,8 @@ impl Usage {
     }
 }
 
-/// Whether sequence numbers start again with new keys: strict key exchange, or RFC 4253 section 6.4.
+/// Whether sequence numbers start again with new keys: strict key exchange, or RFC 4253 section
+/// 6.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sequence {
     /// They start again at zero.
@@ -48,7 +50,8 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    /// Appends one packet whose payload is the concatenation of `parts`; fails if that is empty or too long.
+    /// Appends one packet whose payload is the concatenation of `parts`; fails if that is empty or
+    /// too long.
     pub(super) fn seal(&mut self, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
         let payload = message_bytes(parts)?;
         let padding = self.padding_bytes(payload);
@@ -116,7 +119,8 @@ pub(super) struct Opener {
 impl Opener {
     /// Bytes on the wire of the packet that `input` starts with, once its length field is there.
     ///
-    /// Fails on a length that is out of range or no multiple of the block: before anything is allocated for it.
+    /// Fails on a length that is out of range or no multiple of the block: before anything is
+    /// allocated for it.
     pub(super) fn wire_bytes(&self, input: &[u8]) -> Result<Option<usize>, Error> {
         let Some(&field) = input.first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
@@ -139,7 +143,8 @@ impl Opener {
         Ok(Some(LENGTH_BYTES + length + tag))
     }
 
-    /// Checks and decrypts a whole packet in place; gives where in it the payload is, which is not empty.
+    /// Checks and decrypts a whole packet in place; gives where in it the payload is, which is not
+    /// empty.
     pub(super) fn open(&mut self, packet: &mut [u8]) -> Result<Range<usize>, Error> {
         self.usage.count(packet.len())?;
         let tag = match &mut self.key {

@@ -177,7 +177,8 @@ impl Gcm {
         let (fixed, counter) = nonce.split_at_mut(NONCE_FIXED_BYTES);
         fixed.copy_from_slice(&self.fixed);
         counter.copy_from_slice(&self.counter.to_be_bytes());
-        // Starts at a random value and may pass zero; it cannot repeat within the packets that one key lives.
+        // Starts at a random value and may pass zero; it cannot repeat within the packets that one
+        // key lives.
         self.counter = self.counter.wrapping_add(1);
         Nonce::assume_unique_for_key(nonce)
     }
@@ -279,7 +280,8 @@ mod tests {
         }
     }
 
-    /// Test case 4 of the GCM specification without its tail: AES-128, 96-bit nonce, with the counter split as in RFC 5647.
+    /// Test case 4 of the GCM specification without its tail: AES-128, 96-bit nonce, with the
+    /// counter split as in RFC 5647.
     #[test]
     fn aes_gcm_is_what_others_compute() {
         let material = KeyMaterial { key: Zeroizing::new(vec![0; 16]), nonce: [0; NONCE_BYTES] };

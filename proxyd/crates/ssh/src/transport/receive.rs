@@ -107,7 +107,8 @@ impl Leg {
         }
     }
 
-    /// Whether a message may come now: what is left between a peer's KEXINIT and its NEWKEYS is little.
+    /// Whether a message may come now: what is left between a peer's KEXINIT and its NEWKEYS is
+    /// little.
     fn check_legal(&self, number: u8) -> Result<(), Error> {
         let state = match (self.opener.is_plain(), self.exchange.peer_is_exchanging()) {
             (false, false) => return Ok(()),
@@ -154,7 +155,8 @@ impl Leg {
         Ok(Step::Found(Found::Disconnected { reason, text }))
     }
 
-    /// A client sends one right after its first NEWKEYS; a server may send another before SUCCESS (RFC 8308 section 2.4).
+    /// A client sends one right after its first NEWKEYS; a server may send another before SUCCESS
+    /// (RFC 8308 section 2.4).
     fn on_extensions(&mut self, payload: Range<usize>) -> Result<Step, Error> {
         let (side, first) = (self.role.side(), self.opener.usage().packets == 1);
         let legal = match side {

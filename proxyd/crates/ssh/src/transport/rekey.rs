@@ -1,4 +1,5 @@
-//! When keys are exchanged again, and what waits meanwhile (RFC 4253 section 9, RFC 4344 section 3).
+//! When keys are exchanged again, and what waits meanwhile (RFC 4253 section 9, RFC 4344 section
+//! 3).
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -8,7 +8,8 @@ use crate::limits::{BANNER_LINE_BYTES_MAX, VERSION_LINE_BYTES_MAX};
 pub struct Version(String);
 
 impl Version {
-    /// Checks a version line; fails unless it is that of SSH 2.0, printable ASCII and at most 253 bytes.
+    /// Checks a version line; fails unless it is that of SSH 2.0, printable ASCII and at most 253
+    /// bytes.
     pub fn new(text: &str) -> Result<Self, Error> {
         check(text.as_bytes(), &[PREFIX])?;
         if text.len() + LINE_END.len() > VERSION_LINE_BYTES_MAX {

@@ -22,7 +22,8 @@ pub(super) fn start() -> Result<(Vec<u8>, Box<Private>), Error> {
     Ok(([public.as_ref(), &point].concat(), Box::new(Private { lattice, curve })))
 }
 
-/// Makes a share, ciphertext then X25519 point, and the secret; none if the client's share is malformed or degenerate.
+/// Makes a share, ciphertext then X25519 point, and the secret; none if the client's share is
+/// malformed or degenerate.
 pub(super) fn answer(client_share: &[u8]) -> Result<Option<(Vec<u8>, SharedSecret)>, Error> {
     let (point, private) = curve25519::start()?;
     let Some((public, peer_point)) = split(client_share, PUBLIC_BYTES) else { return Ok(None) };
