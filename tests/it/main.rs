@@ -5,6 +5,10 @@
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod steering_paths;
+#[cfg(test)]
 mod steering_program;
 
 #[cfg(test)]

@@ -157,17 +157,18 @@ impl World {
         self.bpffs.path.join("proxyd")
     }
 
-    /// Names of what is pinned, the whole tree.
+    /// The programs, links and maps that are pinned by the daemon.
     pub fn pins(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        let mut unread = vec![self.bpffs.path.clone()];
+        let mut unread = vec![self.pin_directory()];
         while let Some(directory) = unread.pop() {
+            if !directory.exists() {
+                continue;
+            }
             for entry in fs::read_dir(&directory)? {
                 let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    unread.push(entry.path());
-                }
-                found.push(entry.path());
+                let to = if entry.file_type()?.is_dir() { &mut unread } else { &mut found };
+                to.push(entry.path());
             }
         }
         Ok(found)

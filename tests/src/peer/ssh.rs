@@ -89,6 +89,14 @@ impl<'w> Client<'w> {
         }
     }
 
+    /// The host keys that the user has accepted; empty where there are none.
+    pub fn known_hosts(&self) -> anyhow::Result<String> {
+        match fs::read_to_string(self.home.join(".ssh/known_hosts")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            read => Ok(read.unwrap_or_default()),
+        }
+    }
+
     /// Forgets the host keys that the user has accepted.
     pub fn forget_host_keys(&self) -> anyhow::Result<()> {
         match fs::remove_file(self.home.join(".ssh/known_hosts")) {

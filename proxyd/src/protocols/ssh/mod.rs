@@ -24,7 +24,7 @@ use crate::hostkeys::HostKeys;
 use crate::net::accept::Accepted;
 use crate::recording::Recorder;
 use crate::session::Session;
-use crate::session::protocol::Protocol;
+use crate::line::protocol::Protocol;
 use crate::session::stop::Stop;
 use crate::usermapping::Authorized;
 
