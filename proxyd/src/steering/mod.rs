@@ -112,6 +112,11 @@ impl Steering {
     /// When the setup does not fit the host, or the kernel refuses; what was in force stays.
     pub async fn start(setup: SteeringSetup, rules: &[Rule]) -> Result<Self, SteeringError> {
         check(&setup)?;
+        // Before anything is loaded: a wrong name must leave nothing behind.
+        route::with_netlink(async |handle| {
+            hooks(&setup.mode, &interface::list(&handle).await?).map(|_hooks| ())
+        })
+        .await?;
         let pins = Pins::new(&setup.pin_directory);
         let mut ebpf = load::load(&pins)?;
         let mut maps = Maps::take(&mut ebpf)?;
