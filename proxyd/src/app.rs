@@ -27,13 +27,13 @@ use crate::ctx::Ctx;
 use crate::dial::Dialer;
 use crate::gateway::Gateways;
 use crate::hostkeys::HostKeys;
+use crate::line::serve::serve;
 use crate::net::accept::Accepted;
 use crate::net::socket::{AddressFamily, original_destination, transparent_listener};
 use crate::protocols::ssh::{Ssh, SshLimits};
 use crate::recording::Recordings;
 use crate::session::Session;
 use crate::session::registry::{Live, Registry, SessionLimits};
-use crate::line::serve::serve;
 use crate::steering::{self, Steering};
 use crate::store::Store;
 use crate::task::Group;
@@ -74,13 +74,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ];
     let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
     let operators = Group::new();
-    control::start(
-        &config.storage.control_socket,
-        &gateway.registry,
-        &operators,
-        drained.clone(),
-    )
-    .context("the control socket cannot be opened")?;
+    control::start(&config.storage.control_socket, &gateway.registry, &operators, drained.clone())
+        .context("the control socket cannot be opened")?;
     let mut steered = start_steering(&config, &listeners).await?;
     let services = Group::new();
     let mut heartbeat = steered.heartbeat().context("steering cannot be kept alive")?;

@@ -107,7 +107,9 @@ async fn answer(stream: UnixStream, registry: &Registry) -> io::Result<()> {
     BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Sessions) => Answer::Sessions { sessions: registry.list() },
-        Ok(Request::Terminate { id }) => Answer::Terminated { found: registry.terminate(id, BY_OPERATOR) },
+        Ok(Request::Terminate { id }) => {
+            Answer::Terminated { found: registry.terminate(id, BY_OPERATOR) }
+        }
         Err(error) => Answer::Refused { error: error.to_string() },
     };
     let mut line = serde_json::to_string(&answer)?;
