@@ -4,12 +4,15 @@ use std::net::TcpListener as StdListener;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::stat::{Mode, umask};
+use proxyd_policy::DenyReason;
 use proxyd_policy::admit::{Flow, PolicySet};
 use proxyd_trail::SigningKey;
+use steering_common::limits::HEARTBEAT_PERIOD_MS;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -24,13 +27,13 @@ use crate::ctx::Ctx;
 use crate::dial::Dialer;
 use crate::gateway::Gateways;
 use crate::hostkeys::HostKeys;
+use crate::line::serve::serve;
 use crate::net::accept::Accepted;
 use crate::net::socket::{AddressFamily, original_destination, transparent_listener};
 use crate::protocols::ssh::{Ssh, SshLimits};
 use crate::recording::Recordings;
 use crate::session::Session;
 use crate::session::registry::{Live, Registry, SessionLimits};
-use crate::session::serve::serve;
 use crate::steering::{self, Steering};
 use crate::store::Store;
 use crate::task::Group;
@@ -40,7 +43,7 @@ use crate::task::Group;
 const BACKLOG: i32 = 4_096;
 
 /// Interval of the sign of life that the packet program looks for.
-const HEARTBEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT: Duration = Duration::from_millis(HEARTBEAT_PERIOD_MS);
 
 /// Interval at which hooks and routes are brought back to what they should be.
 const RECONCILE: Duration = Duration::from_secs(5);
@@ -69,8 +72,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             BACKLOG,
         )?,
     ];
-    let stop = CancellationToken::new();
-    control::start(&config.storage.control_socket, &gateway.registry, &tasks, stop.clone())
+    let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
+    let operators = Group::new();
+    control::start(&config.storage.control_socket, &gateway.registry, &operators, drained.clone())
         .context("the control socket cannot be opened")?;
     let mut steered = start_steering(&config, &listeners).await?;
     let services = Group::new();
@@ -93,11 +97,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         services.start("listener", async move { gateway.accept_all(listener, &stop).await });
     }
     info!(policies = config.policy.connection_policies.len(), "Ready");
-    wait_for_signal(clock, &mut steered).await?;
+    gateway.keep_up(clock, &mut steered).await?;
     info!(sessions = gateway.registry.list().len(), "Stopping");
     stop.cancel();
     services.join().await;
-    gateway.drain(clock, config.limits.drain_timeout, tasks).await;
+    gateway.drain(clock, config.limits.drain_timeout, tasks).await?;
+    drained.cancel();
+    operators.join().await;
     steered.stop().await.context("steering cannot be removed")?;
     info!("Stopped");
     Ok(())
@@ -110,12 +116,19 @@ struct Gateway {
     policies: Arc<PolicySet>,
     registry: Registry,
     handshakes: Arc<Semaphore>,
+    /// Connections dropped because too many waited for authentication, since it was last told.
+    dropped: AtomicU64,
     sessions: Group,
 }
 
 impl Gateway {
     async fn build(config: &Config, clock: Clock, tasks: &Group) -> anyhow::Result<Arc<Self>> {
         let (limits, storage) = (&config.limits, &config.storage);
+        let files = [&storage.database, &storage.control_socket, &storage.signing_key_file];
+        for directory in files.into_iter().filter_map(|file| file.parent()) {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+        }
         let store = Store::open(&storage.database).await?;
         let abandoned = store.end_abandoned(clock.wall_ns()).await?;
         if abandoned > 0 {
@@ -161,6 +174,7 @@ impl Gateway {
             policies: Arc::clone(&config.policy),
             registry,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            dropped: AtomicU64::new(0),
             sessions: Group::new(),
         }))
     }
@@ -186,7 +200,8 @@ impl Gateway {
     /// Starts the session of an accepted connection, or drops it where a limit is reached.
     fn start(self: &Arc<Self>, stream: TcpStream) {
         let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            debug!("A connection was dropped: too many are waiting for authentication");
+            // A flood must not fill the log: it is told of every few seconds.
+            self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
         let (Ok(client), Ok(original_destination)) =
@@ -236,16 +251,17 @@ impl Gateway {
     }
 
     /// Lets running sessions end, then ends them, then waits until their trails are stored.
-    async fn drain(&self, clock: Clock, limit: Duration, tasks: Group) {
-        let sessions = self.sessions.clone();
-        tokio::select! {
-            () = sessions.join() => {}
-            () = clock.sleep_until(clock.now().saturating_add(limit)) => {
-                for live in self.registry.list() {
-                    // A session that has just ended is no longer there to be ended.
-                    let _found = self.registry.terminate(live.id);
-                }
-            }
+    async fn drain(&self, clock: Clock, limit: Duration, tasks: Group) -> anyhow::Result<()> {
+        let ended = tokio::select! {
+            () = self.sessions.clone().join() => true,
+            () = clock.sleep_until(clock.now().saturating_add(limit)) => false,
+            // Whoever asks twice does not want to wait.
+            asked = asked_to_stop() => asked.map(|()| false)?,
+        };
+        let left = if ended { Vec::new() } else { self.registry.list() };
+        for live in left {
+            // A session that has just ended is no longer there to be ended.
+            let _found = self.registry.terminate(live.id, "the gateway's stop");
         }
         let sealed = async {
             self.sessions.clone().join().await;
@@ -255,6 +271,25 @@ impl Gateway {
             () = sealed => {}
             () = clock.sleep_until(clock.now().saturating_add(SEAL_LIMIT)) => {
                 error!("Sessions did not end in time; their trails are closed at the next start");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the data plane as it should be until a signal asks for the end.
+    async fn keep_up(&self, clock: Clock, steered: &mut Steering) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                asked = asked_to_stop() => return asked,
+                () = clock.sleep_until(clock.now().saturating_add(RECONCILE)) => {}
+            }
+            if let Err(error) = steered.reconcile().await {
+                error!(%error, "Steering is not as it should be");
+            }
+            let dropped = self.dropped.swap(0, Ordering::Relaxed);
+            if dropped > 0 {
+                let reason = DenyReason::TooManyHandshakes.code();
+                warn!(dropped, reason, "Connections were dropped");
             }
         }
     }
@@ -279,19 +314,13 @@ async fn start_steering(config: &Config, listeners: &[StdListener; 2]) -> anyhow
     Ok(steered)
 }
 
-/// Keeps the data plane as it should be until a signal asks for the end.
-async fn wait_for_signal(clock: Clock, steered: &mut Steering) -> anyhow::Result<()> {
+/// Waits for a signal that asks for the end.
+async fn asked_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            () = clock.sleep_until(clock.now().saturating_add(RECONCILE)) => {}
-        }
-        if let Err(error) = steered.reconcile().await {
-            error!(%error, "Steering is not as it should be");
-        }
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     }
 }
 

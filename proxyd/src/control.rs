@@ -24,6 +24,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Only root may connect.
 const SOCKET_MODE: u32 = 0o600;
 
+/// Who ends a session by this socket.
+const BY_OPERATOR: &str = "an operator";
+
 /// What may be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
@@ -104,7 +107,9 @@ async fn answer(stream: UnixStream, registry: &Registry) -> io::Result<()> {
     BufReader::new(reader.take(REQUEST_BYTES_MAX)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
         Ok(Request::Sessions) => Answer::Sessions { sessions: registry.list() },
-        Ok(Request::Terminate { id }) => Answer::Terminated { found: registry.terminate(id) },
+        Ok(Request::Terminate { id }) => {
+            Answer::Terminated { found: registry.terminate(id, BY_OPERATOR) }
+        }
         Err(error) => Answer::Refused { error: error.to_string() },
     };
     let mut line = serde_json::to_string(&answer)?;

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_ssh::transport::HostKey;
 use ssh_key::private::KeypairData;
@@ -53,16 +52,13 @@ pub enum CredentialError {
     },
 }
 
-/// The stored keys for this user on this server, in the order of the store.
+/// The stored keys for this user on this server, in the order of the store; perhaps none.
 pub async fn keys(admitted: &Admitted, authorized: &Authorized) -> Result<Vec<HostKey>, Stop> {
     let Some(store) = admitted.policy().credential_store.as_ref() else { return Ok(Vec::new()) };
     let name = authorized.target().name();
     let address = authorized.target().address().ip();
     let entries = store.find(name, address, authorized.remote_user());
     let files: Vec<PathBuf> = entries.map(|entry| entry.key_file.clone()).collect();
-    if files.is_empty() {
-        return Err(DenyReason::NoCredential.into());
-    }
     let read = tokio::task::spawn_blocking(move || {
         files.iter().map(|file| read_key(file)).collect::<Result<Vec<_>, _>>()
     });

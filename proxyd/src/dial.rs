@@ -7,7 +7,7 @@ use proxyd_policy::connection::SourcePolicy;
 use thiserror::Error as ThisError;
 use tokio::net::TcpStream;
 
-use crate::net::socket::{self, Source};
+use crate::net::socket::{self, SocketError, Source};
 use crate::session::stop::Stop;
 use crate::steering::SOCKET_MARK;
 use crate::usermapping::Authorized;
@@ -34,7 +34,7 @@ pub enum DialError {
         target: String,
         /// Why.
         #[source]
-        source: socket::Error,
+        source: SocketError,
     },
     /// It did not answer in time.
     #[error("the server {target} did not answer within {} s", limit.as_secs())]

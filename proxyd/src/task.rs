@@ -1,6 +1,5 @@
 //! Tasks: every one belongs to a group, whose owner joins it.
 
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
@@ -45,13 +44,4 @@ impl Group {
     pub fn count(&self) -> usize {
         self.tracker.len()
     }
-}
-
-/// The two phases of stopping: first no new work, later no work at all.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown {
-    /// Cancelled when nothing new is taken any more.
-    pub drain: CancellationToken,
-    /// Cancelled when what still runs has to end.
-    pub force: CancellationToken,
 }

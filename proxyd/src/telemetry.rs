@@ -1,5 +1,6 @@
 //! Logging: one line per event on standard error, as text or as JSON.
 
+use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -20,7 +21,7 @@ pub fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(format!("{QUIET},{filter}"))
-        .map_err(|error| anyhow::anyhow!("--log {filter}: {error}"))?;
+        .with_context(|| format!("--log {filter}"))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
         LogFormat::Text => logs.with_ansi(false).try_init(),

@@ -87,7 +87,10 @@ impl Reason {
     pub const fn is_unsure(self) -> bool {
         matches!(
             self,
-            Self::TinyFragment | Self::OverlappingFragment | Self::FragmentedSyn | Self::HeaderChain
+            Self::TinyFragment
+                | Self::OverlappingFragment
+                | Self::FragmentedSyn
+                | Self::HeaderChain
         )
     }
 

@@ -109,9 +109,7 @@ impl Entry {
     #[inline(always)]
     const fn outcome(&self) -> Option<Verdict> {
         match (Action::from_u8(self.action), OnDown::from_u8(self.on_down)) {
-            (Some(action), Some(on_down)) => {
-                Some(Verdict { action, on_down, policy: self.policy })
-            }
+            (Some(action), Some(on_down)) => Some(Verdict { action, on_down, policy: self.policy }),
             _ => None,
         }
     }

@@ -132,13 +132,30 @@ fn turn_tcp(frame: &Frame<'_>, segment: &Segment) -> Option<()> {
     let before = frame.read::<20>(tcp)?;
     let [s0, s1, d0, d1, q0, q1, q2, q3, _, _, _, _, data_offset, _, _, _, c0, c1, _, _] = before;
     // The SYN takes one number, and data sent with it as many as it has bytes.
-    let acknowledged = u32::from_be_bytes([q0, q1, q2, q3])
-        .wrapping_add(segment.payload_bytes)
-        .wrapping_add(1);
+    let acknowledged =
+        u32::from_be_bytes([q0, q1, q2, q3]).wrapping_add(segment.payload_bytes).wrapping_add(1);
     let [a0, a1, a2, a3] = acknowledged.to_be_bytes();
     let after = [
-        d0, d1, s0, s1, 0, 0, 0, 0, a0, a1, a2, a3, data_offset & 0xf0, RST | ACK, 0, 0, c0, c1,
-        0, 0,
+        d0,
+        d1,
+        s0,
+        s1,
+        0,
+        0,
+        0,
+        0,
+        a0,
+        a1,
+        a2,
+        a3,
+        data_offset & 0xf0,
+        RST | ACK,
+        0,
+        0,
+        c0,
+        c1,
+        0,
+        0,
     ];
     let difference = sum_difference(before, after)?;
     if !frame.write(tcp, &after) || !frame.fix_checksum(tcp + TCP_CHECKSUM, difference) {

@@ -169,8 +169,7 @@ fn cookie_is_valid<const N: usize>(family: Family, ip: &mut [u8; N], tcp: &mut [
     }
     let (ip, tcp) = (ip.as_mut_ptr().cast(), tcp.as_mut_ptr());
     // SAFETY: both headers are whole copies on the stack; the socket is held.
-    let result =
-        unsafe { bpf_tcp_check_syncookie(socket.cast(), ip, N as u32, tcp.cast(), 20) };
+    let result = unsafe { bpf_tcp_check_syncookie(socket.cast(), ip, N as u32, tcp.cast(), 20) };
     release(socket);
     result == 0
 }

@@ -10,6 +10,10 @@ mod stage;
 mod steering_paths;
 #[cfg(test)]
 mod ssh_auth;
+#[cfg(test)]
+mod ssh_denied;
+#[cfg(test)]
+mod steering_program;
 
 #[cfg(test)]
 mod tests {

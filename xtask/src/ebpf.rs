@@ -102,9 +102,9 @@ fn compile(
     let _workspace = shell.push_dir(workspace_root()?);
     let cargo = match toolchain {
         Toolchain::Nightly => cmd!(shell, "rustup run nightly cargo").env_remove("RUSTC"),
-        Toolchain::System => cmd!(shell, "{SYSTEM_CARGO}")
-            .env("RUSTC", SYSTEM_RUSTC)
-            .env("RUSTC_BOOTSTRAP", "1"),
+        Toolchain::System => {
+            cmd!(shell, "{SYSTEM_CARGO}").env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1")
+        }
     };
     // What the calling Cargo and rustup set for their own toolchain, and flags meant for the host.
     let foreign = ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTDOC", "RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER"];

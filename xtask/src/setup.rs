@@ -142,7 +142,8 @@ fn install_packages(shell: &Shell, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// While it lives, installed packages start no daemons. A machine with a policy of its own keeps it.
+/// While it lives, installed packages start no daemons. A machine with a policy of its own keeps
+/// that.
 struct NoDaemons {
     ours: bool,
 }
@@ -165,7 +166,9 @@ impl Drop for NoDaemons {
         if self.ours
             && let Err(error) = fs::remove_file(POLICY_FILE)
         {
-            println!("cannot remove {POLICY_FILE}: {error}; remove it, or no package starts daemons");
+            println!(
+                "cannot remove {POLICY_FILE}: {error}; remove it, or no package starts daemons"
+            );
         }
     }
 }

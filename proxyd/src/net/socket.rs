@@ -30,7 +30,7 @@ pub enum Source {
 
 /// Why a socket could not be had.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum SocketError {
     /// The socket could not be made or an option not set; transparency needs `CAP_NET_ADMIN`.
     #[error("cannot set {what} on a TCP socket")]
     Option {
@@ -89,7 +89,7 @@ pub fn transparent_listener(
     port: u16,
     mark: u32,
     backlog: i32,
-) -> Result<TcpListener, Error> {
+) -> Result<TcpListener, SocketError> {
     let address = match family {
         AddressFamily::V4 => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         AddressFamily::V6 => SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
@@ -103,7 +103,7 @@ pub fn transparent_listener(
     option("SO_MARK", socket.set_mark(mark))?;
     set_transparent(&socket, address)?;
     bind(&socket, address)?;
-    socket.listen(backlog).map_err(|source| Error::Listen { address, source })?;
+    socket.listen(backlog).map_err(|source| SocketError::Listen { address, source })?;
     Ok(socket.into())
 }
 
@@ -118,7 +118,7 @@ pub async fn connect_from(
     source: Source,
     target: SocketAddr,
     mark: u32,
-) -> Result<TcpStream, Error> {
+) -> Result<TcpStream, SocketError> {
     match source {
         Source::Gateway => connect(marked(target, mark)?, target).await,
         Source::Fixed(address) => {
@@ -150,23 +150,23 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
     stream.local_addr()
 }
 
-fn tcp_socket(address: SocketAddr) -> Result<Socket, Error> {
+fn tcp_socket(address: SocketAddr) -> Result<Socket, SocketError> {
     let domain = Domain::for_address(address);
     let socket = option("SOCK_STREAM", Socket::new(domain, Type::STREAM, Some(Protocol::TCP)))?;
     option("O_NONBLOCK", socket.set_nonblocking(true))?;
     Ok(socket)
 }
 
-fn marked(target: SocketAddr, mark: u32) -> Result<Socket, Error> {
+fn marked(target: SocketAddr, mark: u32) -> Result<Socket, SocketError> {
     let socket = tcp_socket(target)?;
     option("SO_MARK", socket.set_mark(mark))?;
     Ok(socket)
 }
 
 /// A socket for `target` bound to `source`, which need not be an address of this host.
-fn bound(source: SocketAddr, target: SocketAddr, mark: u32) -> Result<Socket, Error> {
+fn bound(source: SocketAddr, target: SocketAddr, mark: u32) -> Result<Socket, SocketError> {
     if source.is_ipv4() != target.is_ipv4() {
-        return Err(Error::Versions { target, source_address: source.ip() });
+        return Err(SocketError::Versions { target, source_address: source.ip() });
     }
     let socket = marked(target, mark)?;
     set_transparent(&socket, target)?;
@@ -183,49 +183,48 @@ fn bound(source: SocketAddr, target: SocketAddr, mark: u32) -> Result<Socket, Er
     Ok(socket)
 }
 
-fn bind(socket: &Socket, address: SocketAddr) -> Result<(), Error> {
-    socket.bind(&address.into()).map_err(|source| Error::Bind { address, source })
+fn bind(socket: &Socket, address: SocketAddr) -> Result<(), SocketError> {
+    socket.bind(&address.into()).map_err(|source| SocketError::Bind { address, source })
 }
 
-async fn connect(socket: Socket, target: SocketAddr) -> Result<TcpStream, Error> {
+async fn connect(socket: Socket, target: SocketAddr) -> Result<TcpStream, SocketError> {
     TcpSocket::from_std_stream(socket.into())
         .connect(target)
         .await
-        .map_err(|source| Error::Connect { target, source })
+        .map_err(|source| SocketError::Connect { target, source })
 }
 
-fn is_taken(error: &Error) -> bool {
+fn is_taken(error: &SocketError) -> bool {
     match error {
-        Error::Bind { source, .. } | Error::Connect { source, .. } => {
-            matches!(
-                source.kind(),
-                io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
-            )
+        SocketError::Bind { source, .. } | SocketError::Connect { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
         }
-        Error::Option { .. } | Error::Listen { .. } | Error::Versions { .. } => false,
+        SocketError::Option { .. } | SocketError::Listen { .. } | SocketError::Versions { .. } => {
+            false
+        }
     }
 }
 
-fn set_transparent(socket: &Socket, address: SocketAddr) -> Result<(), Error> {
+fn set_transparent(socket: &Socket, address: SocketAddr) -> Result<(), SocketError> {
     match address {
         SocketAddr::V4(_) => option("IP_TRANSPARENT", socket.set_ip_transparent_v4(true)),
         SocketAddr::V6(_) => option("IPV6_TRANSPARENT", socket.set_ip_transparent_v6(true)),
     }
 }
 
-fn option<T>(what: &'static str, result: io::Result<T>) -> Result<T, Error> {
-    result.map_err(|source| Error::Option { what, source })
+fn option<T>(what: &'static str, result: io::Result<T>) -> Result<T, SocketError> {
+    result.map_err(|source| SocketError::Option { what, source })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Error, Source, connect_from};
+    use super::{SocketError, Source, connect_from};
 
     #[tokio::test]
     async fn ip_versions_must_agree() {
         let source = Source::Client("[2001:db8::1]:40000".parse().unwrap());
         let target = "192.0.2.1:22".parse().unwrap();
         let error = connect_from(source, target, 1).await.unwrap_err();
-        assert!(matches!(error, Error::Versions { .. }), "{error}");
+        assert!(matches!(error, SocketError::Versions { .. }), "{error}");
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct End {
     /// Why the session ended.
     pub(super) reason: String,
     /// Told once the trail is sealed and stored, or why it is not.
-    pub(super) done: oneshot::Sender<Result<(), RecordingError>>,
+    pub(super) done: oneshot::Sender<Result<String, RecordingError>>,
 }
 
 /// The writer's end of the queue.
@@ -138,8 +138,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Seals the trail and waits until it is stored.
-    pub async fn finish(mut self, reason: &str) -> Result<(), RecordingError> {
+    /// Seals the trail and waits until it is stored; gives the hash it ends with, in hexadecimal.
+    pub async fn finish(mut self, reason: &str) -> Result<String, RecordingError> {
         self.caught_up().await?;
         self.flush(true);
         self.caught_up().await?;

@@ -70,8 +70,9 @@ async fn write(
     };
     let spool = spool.clone();
     let result = blocking(move || {
-        open.end(&reason)?;
-        spool.store(&name)
+        let hash = open.end(&reason)?;
+        spool.store(&name)?;
+        Ok(hash)
     })
     .await;
     match done {
@@ -80,7 +81,7 @@ async fn write(
             drop(done.send(result));
             Ok(())
         }
-        None => result,
+        None => result.map(|_hash| ()),
     }
 }
 
@@ -96,10 +97,11 @@ impl Open {
         Ok(self)
     }
 
-    fn end(self, reason: &str) -> Result<(), RecordingError> {
+    /// Gives the hash that the trail ends with.
+    fn end(self, reason: &str) -> Result<String, RecordingError> {
         let wall_ns = self.clock.wall_ns();
         match self.writer.end(reason, wall_ns) {
-            Ok(_summary) => Ok(()),
+            Ok(summary) => Ok(summary.hash.iter().map(|byte| format!("{byte:02x}")).collect()),
             Err(source) => Err(RecordingError::Trail { path: self.path, source }),
         }
     }

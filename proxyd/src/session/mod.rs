@@ -1,9 +1,8 @@
 //! A session: one connection from its first packet to its sealed trail.
 
 pub mod event;
-pub mod protocol;
 pub mod registry;
-pub mod serve;
+pub mod row;
 pub mod stop;
 
 use std::sync::Arc;
@@ -16,8 +15,9 @@ use uuid::Uuid;
 
 use self::event::{Event, Timed};
 use self::registry::{Entry, Live};
+use self::row::{ACTIVE, SessionRow};
+use self::stop::Stop;
 use crate::clock::Clock;
-use crate::store::sessions::{ACTIVE, SessionRow};
 
 /// Events of one session that wait to be written; a session that leaves more loses the later
 /// ones, and the last one says how many.
@@ -59,6 +59,7 @@ impl Session {
             gateway_user: String::new(),
             remote_user: String::new(),
             trail: String::new(),
+            trail_hash: String::new(),
             outcome: ACTIVE.to_owned(),
             reason: String::new(),
         };
@@ -107,6 +108,12 @@ impl Session {
     #[must_use]
     pub const fn token(&self) -> &CancellationToken {
         self.entry.token()
+    }
+
+    /// Why the session has to end, once its token is cancelled.
+    #[must_use]
+    pub fn terminated(&self) -> Stop {
+        Stop::Terminated(self.entry.ended_by())
     }
 
     /// Leaves an event behind, and gives it with its time.

@@ -41,9 +41,17 @@ pub struct SessionLimits {
     pub sessions_per_client: usize,
 }
 
+/// A live session, and how it is told to end.
+#[derive(Debug)]
+struct Place {
+    live: Live,
+    token: CancellationToken,
+    ended_by: &'static str,
+}
+
 #[derive(Debug, Default)]
 struct Sessions {
-    live: HashMap<Uuid, (Live, CancellationToken)>,
+    live: HashMap<Uuid, Place>,
     per_client: HashMap<IpAddr, usize>,
 }
 
@@ -74,27 +82,27 @@ impl Registry {
         }
         *count += 1;
         let (id, token) = (live.id, CancellationToken::new());
-        sessions.live.insert(id, (live, token.clone()));
+        let place = Place { live, token: token.clone(), ended_by: "" };
+        sessions.live.insert(id, place);
         Ok(Entry { registry: self.clone(), id, client, token })
     }
 
     /// The live sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Live> {
-        let mut list: Vec<_> = self.lock().live.values().map(|(live, _)| live.clone()).collect();
+        let mut list: Vec<_> = self.lock().live.values().map(|place| place.live.clone()).collect();
         list.sort_by_key(|live| live.started_ns);
         list
     }
 
-    /// Ends a session; false if there is none of this id.
+    /// Ends a session, `by` whom it says; false if there is none of this id.
     #[must_use]
-    pub fn terminate(&self, id: Uuid) -> bool {
-        let sessions = self.lock();
-        let found = sessions.live.get(&id);
-        if let Some((_, token)) = found {
-            token.cancel();
-        }
-        found.is_some()
+    pub fn terminate(&self, id: Uuid, by: &'static str) -> bool {
+        let mut sessions = self.lock();
+        let Some(place) = sessions.live.get_mut(&id) else { return false };
+        place.ended_by = by;
+        place.token.cancel();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -121,9 +129,15 @@ impl Entry {
 
     /// Changes what operators see.
     pub fn update(&self, change: impl FnOnce(&mut Live)) {
-        if let Some((live, _)) = self.registry.lock().live.get_mut(&self.id) {
-            change(live);
+        if let Some(place) = self.registry.lock().live.get_mut(&self.id) {
+            change(&mut place.live);
         }
+    }
+
+    /// Who ended the session, once its token is cancelled.
+    #[must_use]
+    pub fn ended_by(&self) -> &'static str {
+        self.registry.lock().live.get(&self.id).map_or("", |place| place.ended_by)
     }
 }
 
@@ -177,9 +191,10 @@ mod tests {
     fn an_operator_ends_one_session() {
         let registry = Registry::new(SessionLimits { sessions: 2, sessions_per_client: 2 });
         let entry = registry.enter(live("10.1.0.1:1")).unwrap();
-        assert!(!registry.terminate(Uuid::now_v7()));
+        assert!(!registry.terminate(Uuid::now_v7(), "a test"));
         assert!(!entry.token().is_cancelled());
-        assert!(registry.terminate(registry.list()[0].id));
+        assert!(registry.terminate(registry.list()[0].id, "a test"));
         assert!(entry.token().is_cancelled());
+        assert_eq!(entry.ended_by(), "a test");
     }
 }

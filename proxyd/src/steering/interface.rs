@@ -4,7 +4,7 @@ use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
 
-use super::Error;
+use super::SteeringError;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,18 +22,22 @@ pub(crate) struct Interface {
 }
 
 /// Every interface.
-pub(crate) async fn list(handle: &Handle) -> Result<Vec<Interface>, Error> {
+pub(crate) async fn list(handle: &Handle) -> Result<Vec<Interface>, SteeringError> {
     let messages = handle.link().get().execute().try_collect::<Vec<_>>();
-    let messages = messages.await.map_err(|source| Error::Netlink { what: "list links", source })?;
+    let messages =
+        messages.await.map_err(|source| SteeringError::Netlink { what: "list links", source })?;
     Ok(messages.iter().map(from_message).collect())
 }
 
 /// The interface called `name`, which must speak Ethernet.
-pub(crate) fn find<'a>(interfaces: &'a [Interface], name: &str) -> Result<&'a Interface, Error> {
+pub(crate) fn find<'a>(
+    interfaces: &'a [Interface],
+    name: &str,
+) -> Result<&'a Interface, SteeringError> {
     let found = interfaces.iter().find(|interface| interface.name == name);
-    let interface = found.ok_or_else(|| Error::NoInterface { name: name.to_owned() })?;
+    let interface = found.ok_or_else(|| SteeringError::NoInterface { name: name.to_owned() })?;
     if !interface.is_ethernet {
-        return Err(Error::NotEthernet { name: name.to_owned() });
+        return Err(SteeringError::NotEthernet { name: name.to_owned() });
     }
     Ok(interface)
 }

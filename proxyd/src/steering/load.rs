@@ -15,10 +15,10 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::interface::Interface;
 use super::maps::SHAPES;
 use super::stats::Hook;
-use super::{Error, maps};
+use super::{SteeringError, maps};
 
 /// The programs, as `cargo xtask build-ebpf` made them; empty in a build that skipped it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PROXYD_EBPF_OBJECT"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PROXYD_EBPF_OBJECT"));
 
 /// Version of the map layouts, in the path of the pins: a daemon with other layouts does not
 /// find these.
@@ -80,7 +80,7 @@ impl Pins {
     }
 
     /// The hooks that are pinned.
-    pub(crate) fn hooks(&self) -> Result<Vec<Hook>, Error> {
+    pub(crate) fn hooks(&self) -> Result<Vec<Hook>, SteeringError> {
         let mut hooks = Vec::new();
         for entry in fs::read_dir(&self.links).map_err(at(&self.links))? {
             let name = entry.map_err(at(&self.links))?.file_name();
@@ -96,7 +96,7 @@ impl Pins {
     }
 
     /// Makes the directories, on a bpffs that is mounted if there is none.
-    fn prepare(&self) -> Result<(), Error> {
+    fn prepare(&self) -> Result<(), SteeringError> {
         mount_if_needed(&self.base)?;
         fs::create_dir_all(&self.maps).map_err(at(&self.maps))?;
         fs::create_dir_all(&self.links).map_err(at(&self.links))
@@ -107,7 +107,7 @@ impl Pins {
     }
 
     /// Detaches what is pinned but not in `keep`.
-    pub(crate) fn detach_others(&self, keep: &[(Program, u32)]) -> Result<(), Error> {
+    pub(crate) fn detach_others(&self, keep: &[(Program, u32)]) -> Result<(), SteeringError> {
         for hook in self.hooks()? {
             let kept = keep.iter().any(|(program, ifindex)| {
                 program.name() == hook.program && *ifindex == hook.ifindex
@@ -121,7 +121,7 @@ impl Pins {
     }
 
     /// Removes every pin: hooks first, so that no program runs without its maps.
-    pub(crate) fn remove(&self) -> Result<(), Error> {
+    pub(crate) fn remove(&self) -> Result<(), SteeringError> {
         self.detach_others(&[])?;
         for shape in &SHAPES {
             remove_file(&self.maps.join(shape.name))?;
@@ -134,9 +134,9 @@ impl Pins {
 }
 
 /// Loads the programs, with the maps already pinned or new ones that are pinned now.
-pub(crate) fn load(pins: &Pins) -> Result<Ebpf, Error> {
+pub(crate) fn load(pins: &Pins) -> Result<Ebpf, SteeringError> {
     if OBJECT.is_empty() {
-        return Err(Error::NotEmbedded);
+        return Err(SteeringError::NotEmbedded);
     }
     pins.prepare()?;
     maps::check_pins(&pins.maps)?;
@@ -144,10 +144,13 @@ pub(crate) fn load(pins: &Pins) -> Result<Ebpf, Error> {
     for shape in &SHAPES {
         loader.map_pin_path(shape.name, pins.maps.join(shape.name));
     }
-    let mut ebpf = loader.load(OBJECT).map_err(|source| Error::Load(Box::new(source)))?;
+    let mut ebpf = loader.load(OBJECT).map_err(|source| SteeringError::Load(Box::new(source)))?;
     for program in Program::ALL {
         let loaded = find(&mut ebpf, program)?.load();
-        loaded.map_err(|source| Error::Program { name: program.name(), source: Box::new(source) })?;
+        loaded.map_err(|source| SteeringError::Program {
+            name: program.name(),
+            source: Box::new(source),
+        })?;
     }
     Ok(ebpf)
 }
@@ -159,9 +162,9 @@ pub(crate) fn attach(
     pins: &Pins,
     program: Program,
     interface: &Interface,
-) -> Result<(), Error> {
+) -> Result<(), SteeringError> {
     let path = pins.link(program, interface.index);
-    let failed = |source| Error::Attach {
+    let failed = |source| SteeringError::Attach {
         program: program.name(),
         interface: interface.name.clone(),
         source: Box::new(source),
@@ -185,12 +188,13 @@ pub(crate) fn attach(
     let link = FdLink::try_from(link).map_err(link_error(&path))?;
     match link.pin(&path) {
         Ok(_pinned) => Ok(()),
-        Err(source) => Err(Error::Pin { path, source: Box::new(source) }),
+        Err(source) => Err(SteeringError::Pin { path, source: Box::new(source) }),
     }
 }
 
-fn take_over(classifier: &mut SchedClassifier, path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::TakeOver { path: path.to_owned(), source: Box::new(source) };
+fn take_over(classifier: &mut SchedClassifier, path: &Path) -> Result<(), SteeringError> {
+    let failed =
+        |source| SteeringError::TakeOver { path: path.to_owned(), source: Box::new(source) };
     let link = FdLink::from(PinnedLink::from_pin(path).map_err(link_error(path))?);
     let link = SchedClassifierLink::try_from(link).map_err(link_error(path))?;
     let id = classifier.attach_to_link(link).map_err(failed)?;
@@ -199,23 +203,22 @@ fn take_over(classifier: &mut SchedClassifier, path: &Path) -> Result<(), Error>
     Ok(())
 }
 
-fn link_error(path: &Path) -> impl Fn(LinkError) -> Error + '_ {
-    move |source| Error::Link { path: path.to_owned(), source: Box::new(source) }
+fn link_error(path: &Path) -> impl Fn(LinkError) -> SteeringError + '_ {
+    move |source| SteeringError::Link { path: path.to_owned(), source: Box::new(source) }
 }
 
-fn find(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, Error> {
+fn find(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, SteeringError> {
     let name = program.name();
-    let found = ebpf.program_mut(name).ok_or(Error::NotInObject { name })?;
-    found.try_into().map_err(|source| Error::Program { name, source: Box::new(source) })
+    let found = ebpf.program_mut(name).ok_or(SteeringError::NotInObject { name })?;
+    found.try_into().map_err(|source| SteeringError::Program { name, source: Box::new(source) })
 }
 
 /// Mounts bpffs where the pins will stand, unless it is there: at its usual place when the pins
 /// are below that, at the pin directory otherwise.
-fn mount_if_needed(base: &Path) -> Result<(), Error> {
+fn mount_if_needed(base: &Path) -> Result<(), SteeringError> {
     let existing = base.ancestors().find(|ancestor| ancestor.exists());
-    let on_bpffs = existing.is_some_and(|path| {
-        statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC)
-    });
+    let on_bpffs = existing
+        .is_some_and(|path| statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC));
     if on_bpffs {
         return Ok(());
     }
@@ -227,18 +230,18 @@ fn mount_if_needed(base: &Path) -> Result<(), Error> {
     };
     let nothing = None::<&str>;
     mount(Some("bpf"), target, Some("bpf"), MsFlags::empty(), nothing)
-        .map_err(|error| Error::Mount { path: target.to_owned(), source: error.into() })?;
+        .map_err(|error| SteeringError::Mount { path: target.to_owned(), source: error.into() })?;
     tracing::info!(path = %target.display(), "Mounted a BPF file system for the pins");
     Ok(())
 }
 
-fn remove_file(path: &Path) -> Result<(), Error> {
+fn remove_file(path: &Path) -> Result<(), SteeringError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
-    move |source| Error::PinDirectory { path: path.to_owned(), source }
+fn at(path: &Path) -> impl Fn(io::Error) -> SteeringError + '_ {
+    move |source| SteeringError::PinDirectory { path: path.to_owned(), source }
 }

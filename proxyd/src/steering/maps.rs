@@ -15,7 +15,7 @@ use steering_common::limits::{
 use steering_common::stats::{PolicyCounts, REASONS};
 use steering_common::table::Entry;
 
-use super::Error;
+use super::SteeringError;
 
 /// Shape of a map, to compare a pinned one with what this daemon would make.
 pub(crate) struct Shape {
@@ -45,7 +45,7 @@ const fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
 
 /// Checks that the maps already pinned in `directory` have the shapes this daemon expects: a pin
 /// is opened without a comparison otherwise.
-pub(crate) fn check_pins(directory: &Path) -> Result<(), Error> {
+pub(crate) fn check_pins(directory: &Path) -> Result<(), SteeringError> {
     for shape in &SHAPES {
         let path = directory.join(shape.name);
         if !path.exists() {
@@ -56,7 +56,7 @@ pub(crate) fn check_pins(directory: &Path) -> Result<(), Error> {
             && usize::try_from(info.value_size()).is_ok_and(|size| size == shape.value_bytes)
             && info.max_entries() == shape.entries;
         if !same {
-            return Err(Error::PinnedShape { path });
+            return Err(SteeringError::PinnedShape { path });
         }
     }
     Ok(())
@@ -74,7 +74,7 @@ pub(crate) struct Maps {
 
 impl Maps {
     /// Takes the maps out of a loaded object.
-    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, SteeringError> {
         Ok(Self {
             settings: take(ebpf, "SETTINGS")?,
             active: take(ebpf, "ACTIVE")?,
@@ -86,23 +86,27 @@ impl Maps {
     }
 
     /// Sets marks and limits.
-    pub(crate) fn set_settings(&mut self, settings: Settings) -> Result<(), Error> {
+    pub(crate) fn set_settings(&mut self, settings: Settings) -> Result<(), SteeringError> {
         self.settings.set(0, settings, 0).map_err(during("SETTINGS"))
     }
 
     /// The generation that the programs read, 0 or 1.
-    pub(crate) fn active(&self) -> Result<u32, Error> {
+    pub(crate) fn active(&self) -> Result<u32, SteeringError> {
         self.active.get(&0, 0).map_err(during("ACTIVE"))
     }
 
     /// Makes the programs read `generation`, and waits until none reads another.
-    pub(crate) fn activate(&mut self, generation: u32) -> Result<(), Error> {
+    pub(crate) fn activate(&mut self, generation: u32) -> Result<(), SteeringError> {
         self.active.set(0, generation, 0).map_err(during("ACTIVE"))?;
-        wait_for_programs().map_err(Error::Barrier)
+        wait_for_programs().map_err(SteeringError::Barrier)
     }
 
     /// Writes a generation of the table that is not in use.
-    pub(crate) fn write_table(&mut self, generation: u32, table: &[Entry]) -> Result<(), Error> {
+    pub(crate) fn write_table(
+        &mut self,
+        generation: u32,
+        table: &[Entry],
+    ) -> Result<(), SteeringError> {
         let first = generation * ENTRIES_MAX;
         for (index, entry) in (first..).zip(table) {
             self.entries.set(index, *entry, 0).map_err(during("ENTRIES"))?;
@@ -112,7 +116,7 @@ impl Maps {
     }
 
     /// Reads a generation of the table.
-    pub(crate) fn read_table(&self, generation: u32) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn read_table(&self, generation: u32) -> Result<Vec<Entry>, SteeringError> {
         let length = self.lengths.get(&generation, 0).map_err(during("LENGTHS"))?;
         let first = generation * ENTRIES_MAX;
         (first..first + length.min(ENTRIES_MAX))
@@ -121,7 +125,7 @@ impl Maps {
     }
 
     /// Tells the programs the hardware address of a bridge port.
-    pub(crate) fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
+    pub(crate) fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), SteeringError> {
         self.ports.insert(ifindex, port, 0).map_err(during("PORTS"))
     }
 
@@ -130,7 +134,7 @@ impl Maps {
         &mut self,
         v4: Option<BorrowedFd<'_>>,
         v6: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), SteeringError> {
         for (slot, listener) in [(LISTENER_V4, v4), (LISTENER_V6, v6)] {
             if let Some(listener) = listener {
                 let descriptor = listener.as_raw_fd();
@@ -149,7 +153,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Opens the pinned map.
-    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, SteeringError> {
         Ok(Self { map: open(directory, "HEARTBEAT")? })
     }
 
@@ -158,8 +162,8 @@ impl Heartbeat {
     ///
     /// # Errors
     /// When the map cannot be written, which is not expected.
-    pub fn beat(&mut self) -> Result<(), Error> {
-        let now_ns = monotonic_ns().map_err(Error::Clock)?;
+    pub fn beat(&mut self) -> Result<(), SteeringError> {
+        let now_ns = monotonic_ns().map_err(SteeringError::Clock)?;
         self.map.set(0, now_ns, 0).map_err(during("HEARTBEAT"))
     }
 
@@ -167,7 +171,7 @@ impl Heartbeat {
     ///
     /// # Errors
     /// When the map cannot be written, which is not expected.
-    pub fn stop(&mut self) -> Result<(), Error> {
+    pub fn stop(&mut self) -> Result<(), SteeringError> {
         self.map.set(0, 0, 0).map_err(during("HEARTBEAT"))
     }
 }
@@ -183,7 +187,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// Opens the pinned maps; works without a daemon.
-    pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(directory: &Path) -> Result<Self, SteeringError> {
         Ok(Self {
             active: open(directory, "ACTIVE")?,
             lengths: open(directory, "LENGTHS")?,
@@ -194,27 +198,27 @@ impl Counters {
     }
 
     /// Generation in use, and its entries.
-    pub(crate) fn table(&self) -> Result<(u32, u32), Error> {
+    pub(crate) fn table(&self) -> Result<(u32, u32), SteeringError> {
         let generation = self.active.get(&0, 0).map_err(during("ACTIVE"))?;
         let length = self.lengths.get(&generation, 0).map_err(during("LENGTHS"))?;
         Ok((generation, length))
     }
 
     /// How long the daemon has been silent, in nanoseconds; `None` before it first reported.
-    pub(crate) fn silence_ns(&self) -> Result<Option<u64>, Error> {
+    pub(crate) fn silence_ns(&self) -> Result<Option<u64>, SteeringError> {
         let reported_ns = self.heartbeat.get(&0, 0).map_err(during("HEARTBEAT"))?;
-        let now_ns = monotonic_ns().map_err(Error::Clock)?;
+        let now_ns = monotonic_ns().map_err(SteeringError::Clock)?;
         Ok((reported_ns != 0).then(|| now_ns.saturating_sub(reported_ns)))
     }
 
     /// Packets counted for the reason with this index, over all CPUs.
-    pub(crate) fn reason(&self, index: u32) -> Result<u64, Error> {
+    pub(crate) fn reason(&self, index: u32) -> Result<u64, SteeringError> {
         let counts = self.reasons.get(&index, 0).map_err(during("REASON_COUNTS"))?;
         Ok(counts.iter().sum())
     }
 
     /// What was counted for a policy slot, over all CPUs.
-    pub(crate) fn policy(&self, slot: u32) -> Result<PolicyCounts, Error> {
+    pub(crate) fn policy(&self, slot: u32) -> Result<PolicyCounts, SteeringError> {
         let counts = self.policies.get(&slot, 0).map_err(during("POLICY_COUNTS"))?;
         Ok(counts.iter().fold(PolicyCounts::default(), |sum, one| PolicyCounts {
             forwarded: sum.forwarded + one.forwarded,
@@ -225,28 +229,28 @@ impl Counters {
     }
 }
 
-fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, Error>
+fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, SteeringError>
 where
     T: TryFrom<Map, Error = aya::maps::MapError>,
 {
-    let map = ebpf.take_map(name).ok_or(Error::NotInObject { name })?;
+    let map = ebpf.take_map(name).ok_or(SteeringError::NotInObject { name })?;
     T::try_from(map).map_err(during(name))
 }
 
-fn open<T>(directory: &Path, name: &'static str) -> Result<T, Error>
+fn open<T>(directory: &Path, name: &'static str) -> Result<T, SteeringError>
 where
     T: TryFrom<Map, Error = aya::maps::MapError>,
 {
     let path = directory.join(name);
     if !path.exists() {
-        return Err(Error::NotRunning { directory: directory.to_owned() });
+        return Err(SteeringError::NotRunning { directory: directory.to_owned() });
     }
     let data = MapData::from_pin(path).map_err(during(name))?;
     T::try_from(Map::from_map_data(data).map_err(during(name))?).map_err(during(name))
 }
 
-const fn during(name: &'static str) -> impl Fn(aya::maps::MapError) -> Error {
-    move |source| Error::Map { name, source: Box::new(source) }
+const fn during(name: &'static str) -> impl Fn(aya::maps::MapError) -> SteeringError {
+    move |source| SteeringError::Map { name, source: Box::new(source) }
 }
 
 /// The clock that programs read with `bpf_ktime_get_ns`.
@@ -266,7 +270,6 @@ fn monotonic_ns() -> io::Result<u64> {
 /// period, and programs run inside RCU read sections.
 fn wait_for_programs() -> io::Result<()> {
     // SAFETY: takes no pointers.
-    let result =
-        unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

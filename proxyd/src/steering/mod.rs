@@ -4,6 +4,7 @@
 //! Everything is done in the network namespace of the calling thread. One pin directory belongs to
 //! one namespace.
 
+mod error;
 mod interface;
 mod load;
 mod maps;
@@ -13,7 +14,6 @@ mod sync;
 pub mod plan;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
@@ -22,12 +22,14 @@ use rtnetlink::Handle;
 use steering_common::action::Action;
 use steering_common::layout::{Port, Settings};
 use steering_common::limits::HEARTBEAT_LIMIT_NS;
-use steering_common::rule::{CompileError, Prefix, Rule};
+use steering_common::rule::{Prefix, Rule};
 
 use self::interface::Interface;
 use self::load::{Pins, Program};
 use self::maps::Maps;
 
+pub use self::error::SteeringError;
+pub use self::load::OBJECT;
 pub use self::maps::Heartbeat;
 pub use self::stats::{Hook, Status, status};
 
@@ -89,178 +91,6 @@ pub struct Routing {
     pub rule_priority: u32,
 }
 
-/// Why the data plane cannot do what is asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The two marks are not two different single bits.
-    #[error("marks {route_mark:#x} and {socket_mark:#x} are not two different single bits")]
-    Marks {
-        /// The packet mark given.
-        route_mark: u32,
-        /// The socket mark given.
-        socket_mark: u32,
-    },
-    /// An interface of the configuration does not exist.
-    #[error("no network interface is called {name}")]
-    NoInterface {
-        /// The name given.
-        name: String,
-    },
-    /// Frames of the interface do not start with an Ethernet header.
-    #[error("interface {name} is not an Ethernet interface")]
-    NotEthernet {
-        /// The name given.
-        name: String,
-    },
-    /// No interface has this bridge as its controller.
-    #[error("bridge {name} has no ports")]
-    NoPorts {
-        /// The bridge.
-        name: String,
-    },
-    /// The kernel does not forward.
-    #[error(
-        "this host does not forward packets: set net.ipv4.ip_forward or \
-         net.ipv6.conf.all.forwarding to 1"
-    )]
-    ForwardingOff,
-    /// The kernel validates sources by packet mark.
-    #[error("{path} is 1, which drops steered packets as if their source were this host: set it to 0")]
-    SourceValidation {
-        /// The setting.
-        path: String,
-    },
-    /// The build left the programs out.
-    #[error("this build has no steering programs: build without AYA_BUILD_SKIP")]
-    NotEmbedded,
-    /// Nothing is pinned.
-    #[error("no steering is active: nothing is pinned in {directory}")]
-    NotRunning {
-        /// Where the maps would be.
-        directory: PathBuf,
-    },
-    /// Rules do not fit the table.
-    #[error("cannot compile the steering rules")]
-    Compile(#[source] CompileError),
-    /// What was written to the table was not read back.
-    #[error("generation {generation} of the steering table was not read back as written")]
-    TableReadBack {
-        /// The generation written.
-        generation: u32,
-    },
-    /// A pinned map is not what this daemon would make.
-    #[error("pinned map {path} has another shape than this version expects: remove it")]
-    PinnedShape {
-        /// The pin.
-        path: PathBuf,
-    },
-    /// The embedded object lacks a program or map.
-    #[error("the embedded steering object has no {name}")]
-    NotInObject {
-        /// Program or map.
-        name: &'static str,
-    },
-    /// The object cannot be loaded: no privilege, or no memory.
-    #[error("cannot load the steering object")]
-    Load(#[source] Box<aya::EbpfError>),
-    /// The kernel refused a program.
-    #[error("cannot load steering program {name}")]
-    Program {
-        /// The program.
-        name: &'static str,
-        /// The verifier's log is in it.
-        #[source]
-        source: Box<aya::programs::ProgramError>,
-    },
-    /// A program cannot be put on an interface.
-    #[error("cannot attach steering program {program} to {interface}")]
-    Attach {
-        /// The program.
-        program: &'static str,
-        /// The interface.
-        interface: String,
-        /// What the kernel said.
-        #[source]
-        source: Box<aya::programs::ProgramError>,
-    },
-    /// A pinned hook does not take another program.
-    #[error("cannot take over the pinned hook {path}")]
-    TakeOver {
-        /// The pin.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: Box<aya::programs::ProgramError>,
-    },
-    /// A pin is no hook of the kind expected.
-    #[error("cannot use the hook of {path}")]
-    Link {
-        /// The pin.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: Box<aya::programs::links::LinkError>,
-    },
-    /// A hook cannot be pinned.
-    #[error("cannot pin {path}")]
-    Pin {
-        /// The pin.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: Box<aya::pin::PinError>,
-    },
-    /// The directory of the pins cannot be used.
-    #[error("cannot use pin directory {path}")]
-    PinDirectory {
-        /// The directory or file.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// No bpffs, and it cannot be mounted.
-    #[error("cannot mount a BPF file system on {path}")]
-    Mount {
-        /// Where.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// A map cannot be read or written.
-    #[error("cannot use steering map {name}")]
-    Map {
-        /// The map.
-        name: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: Box<aya::maps::MapError>,
-    },
-    /// The kernel refused to wait for running programs.
-    #[error("cannot wait for running steering programs")]
-    Barrier(#[source] io::Error),
-    /// The clock cannot be read.
-    #[error("cannot read the monotonic clock")]
-    Clock(#[source] io::Error),
-    /// No netlink socket.
-    #[error("cannot open a netlink socket")]
-    NetlinkSocket(#[source] io::Error),
-    /// The netlink connection ended by itself.
-    #[error("the netlink connection closed")]
-    NetlinkClosed,
-    /// A netlink request failed.
-    #[error("cannot {what}")]
-    Netlink {
-        /// The request.
-        what: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: rtnetlink::Error,
-    },
-}
-
 /// The running data plane.
 ///
 /// Dropping it leaves everything in place: programs, table and routes go on without the daemon, and
@@ -280,8 +110,13 @@ impl Steering {
     ///
     /// # Errors
     /// When the setup does not fit the host, or the kernel refuses; what was in force stays.
-    pub async fn start(setup: SteeringSetup, rules: &[Rule]) -> Result<Self, Error> {
+    pub async fn start(setup: SteeringSetup, rules: &[Rule]) -> Result<Self, SteeringError> {
         check(&setup)?;
+        // Before anything is loaded: a wrong name must leave nothing behind.
+        route::with_netlink(async |handle| {
+            hooks(&setup.mode, &interface::list(&handle).await?).map(|_hooks| ())
+        })
+        .await?;
         let pins = Pins::new(&setup.pin_directory);
         let mut ebpf = load::load(&pins)?;
         let mut maps = Maps::take(&mut ebpf)?;
@@ -304,7 +139,7 @@ impl Steering {
         &mut self,
         v4: Option<BorrowedFd<'_>>,
         v6: Option<BorrowedFd<'_>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), SteeringError> {
         self.maps.set_listeners(v4, v6)
     }
 
@@ -312,7 +147,7 @@ impl Steering {
     ///
     /// # Errors
     /// When they do not fit the table; the old rules stay.
-    pub async fn publish(&mut self, rules: &[Rule]) -> Result<usize, Error> {
+    pub async fn publish(&mut self, rules: &[Rule]) -> Result<usize, SteeringError> {
         let entries = sync::publish(&mut self.maps, rules)?;
         self.served = served_prefixes(rules);
         self.reconcile().await?;
@@ -324,7 +159,7 @@ impl Steering {
     ///
     /// # Errors
     /// When an interface is missing, or the kernel refuses.
-    pub async fn reconcile(&mut self) -> Result<(), Error> {
+    pub async fn reconcile(&mut self) -> Result<(), SteeringError> {
         route::with_netlink(async |handle| {
             route::reconcile(&handle, &self.setup.routing).await?;
             let interfaces = interface::list(&handle).await?;
@@ -338,7 +173,7 @@ impl Steering {
     ///
     /// # Errors
     /// When the map cannot be opened.
-    pub fn heartbeat(&self) -> Result<Heartbeat, Error> {
+    pub fn heartbeat(&self) -> Result<Heartbeat, SteeringError> {
         Heartbeat::open(self.pins.maps())
     }
 
@@ -346,7 +181,7 @@ impl Steering {
     ///
     /// # Errors
     /// When the maps cannot be read.
-    pub fn status(&self) -> Result<Status, Error> {
+    pub fn status(&self) -> Result<Status, SteeringError> {
         status(&self.setup.pin_directory)
     }
 
@@ -354,12 +189,12 @@ impl Steering {
     ///
     /// # Errors
     /// At the first thing that cannot be removed.
-    pub async fn stop(self) -> Result<(), Error> {
+    pub async fn stop(self) -> Result<(), SteeringError> {
         self.pins.remove()?;
         route::with_netlink(async |handle| route::remove(&handle, &self.setup.routing).await).await
     }
 
-    fn attach_all(&mut self, interfaces: &[Interface]) -> Result<(), Error> {
+    fn attach_all(&mut self, interfaces: &[Interface]) -> Result<(), SteeringError> {
         let wanted = hooks(&self.setup.mode, interfaces)?;
         for (program, interface) in &wanted {
             if *program == Program::ClassifyPort
@@ -377,11 +212,14 @@ impl Steering {
         self.pins.detach_others(&keep)
     }
 
-    async fn reach_servers(&self, handle: &Handle, interfaces: &[Interface]) -> Result<(), Error> {
+    async fn reach_servers(
+        &self,
+        handle: &Handle,
+        interfaces: &[Interface],
+    ) -> Result<(), SteeringError> {
         let Mode::Bridge { bridge } = &self.setup.mode else { return Ok(()) };
         let bridge = interface::find(interfaces, bridge)?;
-        let unreachable =
-            route::reach_through_bridge(handle, bridge.index, &self.served).await?;
+        let unreachable = route::reach_through_bridge(handle, bridge.index, &self.served).await?;
         for prefix in unreachable {
             tracing::warn!(
                 %prefix,
@@ -394,11 +232,11 @@ impl Steering {
 }
 
 /// Checks what can be checked before anything is loaded.
-fn check(setup: &SteeringSetup) -> Result<(), Error> {
+fn check(setup: &SteeringSetup) -> Result<(), SteeringError> {
     let (route_mark, socket_mark) = (setup.routing.route_mark, setup.socket_mark);
     let single = route_mark.is_power_of_two() && socket_mark.is_power_of_two();
     if !single || route_mark == socket_mark {
-        return Err(Error::Marks { route_mark, socket_mark });
+        return Err(SteeringError::Marks { route_mark, socket_mark });
     }
     match &setup.mode {
         Mode::Router { client_interfaces, server_interfaces } => {
@@ -415,7 +253,7 @@ fn check(setup: &SteeringSetup) -> Result<(), Error> {
 fn hooks<'a>(
     mode: &Mode,
     interfaces: &'a [Interface],
-) -> Result<Vec<(Program, &'a Interface)>, Error> {
+) -> Result<Vec<(Program, &'a Interface)>, SteeringError> {
     let mut hooks = Vec::new();
     match mode {
         Mode::Router { client_interfaces, server_interfaces } => {
@@ -433,7 +271,7 @@ fn hooks<'a>(
             let ports = interfaces.iter().filter(|one| one.controller == Some(bridge.index));
             hooks.extend(ports.map(|port| (Program::ClassifyPort, port)));
             if hooks.is_empty() {
-                return Err(Error::NoPorts { name: bridge.name.clone() });
+                return Err(SteeringError::NoPorts { name: bridge.name.clone() });
             }
             // Before the ports, which hand frames up to it.
             hooks.insert(0, (Program::Deliver, bridge));

@@ -16,7 +16,7 @@ use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use steering_common::flow::Family;
 use steering_common::rule::Prefix;
 
-use super::{Error, Routing};
+use super::{Routing, SteeringError};
 
 /// Marks routes as the daemon's own, so that they are found again after a crash. The numbers up
 /// to 192 in `rtnetlink(7)` that nobody took.
@@ -26,21 +26,24 @@ const PROTOCOL: RouteProtocol = RouteProtocol::Other(113);
 const LOOPBACK_IFINDEX: u32 = 1;
 
 /// Runs `operation` with a netlink handle of the calling thread's network namespace.
-pub(crate) async fn with_netlink<T, F>(operation: impl FnOnce(Handle) -> F) -> Result<T, Error>
+pub(crate) async fn with_netlink<T, F>(
+    operation: impl FnOnce(Handle) -> F,
+) -> Result<T, SteeringError>
 where
-    F: Future<Output = Result<T, Error>>,
+    F: Future<Output = Result<T, SteeringError>>,
 {
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::NetlinkSocket)?;
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(SteeringError::NetlinkSocket)?;
     let operation = pin!(operation(handle));
     // The connection ends only when its handles are gone, and the operation holds one.
     tokio::select! {
         result = operation => result,
-        () = connection => Err(Error::NetlinkClosed),
+        () = connection => Err(SteeringError::NetlinkClosed),
     }
 }
 
 /// Adds the rules and local routes that are not there; what is there already stays.
-pub(crate) async fn reconcile(handle: &Handle, routing: &Routing) -> Result<(), Error> {
+pub(crate) async fn reconcile(handle: &Handle, routing: &Routing) -> Result<(), SteeringError> {
     for family in families() {
         if own_rules(handle, routing, family).await?.is_empty() {
             add_rule(handle, routing, family).await?;
@@ -51,7 +54,7 @@ pub(crate) async fn reconcile(handle: &Handle, routing: &Routing) -> Result<(), 
 }
 
 /// Removes rules, local routes and on-link routes that the daemon added.
-pub(crate) async fn remove(handle: &Handle, routing: &Routing) -> Result<(), Error> {
+pub(crate) async fn remove(handle: &Handle, routing: &Routing) -> Result<(), SteeringError> {
     for family in families() {
         for rule in own_rules(handle, routing, family).await? {
             let removed = handle.rule().del(rule).execute().await;
@@ -74,7 +77,7 @@ pub(crate) async fn reach_through_bridge(
     handle: &Handle,
     bridge: u32,
     prefixes: &[Prefix],
-) -> Result<Vec<Prefix>, Error> {
+) -> Result<Vec<Prefix>, SteeringError> {
     let mut unreachable = Vec::new();
     for family in families() {
         let through: Vec<_> = routes(handle, family)
@@ -99,12 +102,12 @@ pub(crate) async fn reach_through_bridge(
 }
 
 /// Checks that the kernel forwards, in router mode.
-pub(crate) fn check_forwarding() -> Result<(), Error> {
+pub(crate) fn check_forwarding() -> Result<(), SteeringError> {
     const V4: &str = "/proc/sys/net/ipv4/ip_forward";
     const V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
     let (v4, v6) = (is_set(V4), is_set(V6));
     match (v4, v6) {
-        (false, false) => Err(Error::ForwardingOff),
+        (false, false) => Err(SteeringError::ForwardingOff),
         (true, true) => Ok(()),
         (true, false) | (false, true) => {
             let off = if v4 { V6 } else { V4 };
@@ -116,11 +119,11 @@ pub(crate) fn check_forwarding() -> Result<(), Error> {
 
 /// Checks that the kernel does not use packet marks to validate sources: the marked packets of
 /// clients would look as if they came from this host, and be dropped.
-pub(crate) fn check_source_validation(interfaces: &[&str]) -> Result<(), Error> {
+pub(crate) fn check_source_validation(interfaces: &[&str]) -> Result<(), SteeringError> {
     for interface in interfaces.iter().chain(&["all"]) {
         let path = format!("/proc/sys/net/ipv4/conf/{interface}/src_valid_mark");
         if is_set(&path) {
-            return Err(Error::SourceValidation { path });
+            return Err(SteeringError::SourceValidation { path });
         }
     }
     Ok(())
@@ -140,7 +143,7 @@ async fn own_rules(
     handle: &Handle,
     routing: &Routing,
     family: Family,
-) -> Result<Vec<RuleMessage>, Error> {
+) -> Result<Vec<RuleMessage>, SteeringError> {
     let version = match family {
         Family::V4 => IpVersion::V4,
         Family::V6 => IpVersion::V6,
@@ -154,12 +157,12 @@ fn is_own_rule(rule: &RuleMessage, routing: &Routing) -> bool {
     let has = |attribute| rule.attributes.contains(&attribute);
     let mark = has(RuleAttribute::FwMark(routing.route_mark));
     let mask = has(RuleAttribute::FwMask(routing.route_mark));
-    let table = u32::from(rule.header.table) == routing.table
-        || has(RuleAttribute::Table(routing.table));
+    let table =
+        u32::from(rule.header.table) == routing.table || has(RuleAttribute::Table(routing.table));
     mark && mask && table
 }
 
-async fn add_rule(handle: &Handle, routing: &Routing, family: Family) -> Result<(), Error> {
+async fn add_rule(handle: &Handle, routing: &Routing, family: Family) -> Result<(), SteeringError> {
     let mut request = handle
         .rule()
         .add()
@@ -212,12 +215,12 @@ async fn add_route(
     handle: &Handle,
     route: RouteMessage,
     what: &'static str,
-) -> Result<(), Error> {
+) -> Result<(), SteeringError> {
     let added = handle.route().add(route).execute().await;
     added.or_else(unless_present).map_err(during(what))
 }
 
-async fn routes(handle: &Handle, family: Family) -> Result<Vec<RouteMessage>, Error> {
+async fn routes(handle: &Handle, family: Family) -> Result<Vec<RouteMessage>, SteeringError> {
     let mut filter = RouteMessage::default();
     filter.header.address_family = address_family(family);
     let routes = handle.route().get(filter).execute().try_collect::<Vec<_>>().await;
@@ -273,14 +276,16 @@ fn unless_absent(error: rtnetlink::Error) -> Result<(), rtnetlink::Error> {
 }
 
 fn unless(error: rtnetlink::Error, expected: i32) -> Result<(), rtnetlink::Error> {
-    match error {
-        rtnetlink::Error::NetlinkError(message) if message.raw_code() == -expected => Ok(()),
-        other => Err(other),
+    if let rtnetlink::Error::NetlinkError(message) = &error
+        && message.raw_code() == -expected
+    {
+        return Ok(());
     }
+    Err(error)
 }
 
-const fn during(what: &'static str) -> impl Fn(rtnetlink::Error) -> Error {
-    move |source| Error::Netlink { what, source }
+const fn during(what: &'static str) -> impl Fn(rtnetlink::Error) -> SteeringError {
+    move |source| SteeringError::Netlink { what, source }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use steering_common::limits::{HEARTBEAT_LIMIT_NS, POLICIES_MAX};
 use steering_common::stats::{PolicyCounts, Reason};
 
-use super::Error;
+use super::SteeringError;
 use super::load::Pins;
 use super::maps::Counters;
 
@@ -54,7 +54,7 @@ impl Status {
 ///
 /// # Errors
 /// When nothing is pinned there, or the maps cannot be read.
-pub fn status(pin_directory: &Path) -> Result<Status, Error> {
+pub fn status(pin_directory: &Path) -> Result<Status, SteeringError> {
     let pins = Pins::new(pin_directory);
     let counters = Counters::open(pins.maps())?;
     let (generation, entries) = counters.table()?;

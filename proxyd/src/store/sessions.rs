@@ -9,40 +9,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, failed};
 use crate::session::event::Timed;
-
-/// What a session is called while it lives.
-pub const ACTIVE: &str = "active";
-
-/// The row of a session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SessionRow {
-    /// The session.
-    pub id: Uuid,
-    /// Wall clock of its start, in nanoseconds since 1970.
-    pub started_ns: u64,
-    /// Wall clock of its end; none while it lives.
-    pub ended_ns: Option<u64>,
-    /// The protocol.
-    pub protocol: String,
-    /// The connection policy; empty where none matched.
-    pub policy: String,
-    /// The client's address and port.
-    pub client: String,
-    /// Address and port the client connected to.
-    pub original_destination: String,
-    /// Address and port of the server; empty until chosen.
-    pub target: String,
-    /// The gateway user; empty where there is none.
-    pub gateway_user: String,
-    /// The user on the server; empty until mapped.
-    pub remote_user: String,
-    /// File name of its trail; empty where nothing is recorded.
-    pub trail: String,
-    /// [`ACTIVE`], then how it ended.
-    pub outcome: String,
-    /// Why it ended so.
-    pub reason: String,
-}
+use crate::session::row::{ACTIVE, SessionRow};
 
 /// An event as it is read back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,11 +27,12 @@ impl Store {
     pub async fn put_session(&self, row: &SessionRow) -> Result<(), StoreError> {
         let statement = "INSERT INTO session (id, started_ns, ended_ns, protocol, \
              policy, client, original_destination, target, gateway_user, remote_user, trail, \
-             outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             trail_hash, outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (id) DO UPDATE SET ended_ns = excluded.ended_ns, \
              policy = excluded.policy, target = excluded.target, \
              gateway_user = excluded.gateway_user, remote_user = excluded.remote_user, \
-             trail = excluded.trail, outcome = excluded.outcome, reason = excluded.reason";
+             trail = excluded.trail, trail_hash = excluded.trail_hash, \
+             outcome = excluded.outcome, reason = excluded.reason";
         sqlx::query(statement)
             .bind(row.id.to_string())
             .bind(to_i64(row.started_ns))
@@ -77,6 +45,7 @@ impl Store {
             .bind(&row.gateway_user)
             .bind(&row.remote_user)
             .bind(&row.trail)
+            .bind(&row.trail_hash)
             .bind(&row.outcome)
             .bind(&row.reason)
             .execute(&self.writer)
@@ -174,6 +143,7 @@ fn session_row(row: &SqliteRow) -> Result<SessionRow, StoreError> {
         gateway_user: text("gateway_user")?,
         remote_user: text("remote_user")?,
         trail: text("trail")?,
+        trail_hash: text("trail_hash")?,
         outcome: text("outcome")?,
         reason: text("reason")?,
     })

@@ -18,7 +18,7 @@ use super::link::{Link, LinkError};
 use crate::ask::{Ask, Present, Presented, Question, SecretBytes};
 use crate::clock::Clock;
 use crate::gateway;
-use crate::session::protocol::ClientHalf;
+use crate::line::protocol::ClientHalf;
 use crate::session::stop::Stop;
 
 /// RFC 4253 section 11.1: the reason for ending a connection whose user was not let in.

@@ -64,9 +64,11 @@ pub(super) async fn greet(
     let version = clean(link.leg.peer_version().unwrap_or_default(), VERSION_BYTES_MAX);
     let mut client = Client::new(ssh, admitted, link, accepted.handshake);
     client.first_attempt().await?;
-    let user_name = client.user_as_typed();
+    let understood = client.read_user_name(admitted).await;
+    // A name that is refused may hold a password; it is kept nowhere.
+    let user_name = if understood.is_ok() { client.user_as_typed() } else { String::new() };
     session.note(Event::ClientHello { version, user_name });
-    client.read_user_name(admitted).await?;
+    understood?;
     client.show_banner(settings.banner.as_deref()).await?;
     Ok(client)
 }

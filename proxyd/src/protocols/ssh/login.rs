@@ -128,7 +128,8 @@ impl Login {
         let Some(mut methods) = self.tried(session, client, "none", &ask).await? else {
             return Ok(());
         };
-        if policy.server.contains(&ServerMethod::PublicKey) {
+        let takes_keys = methods.iter().any(|method| method == "publickey");
+        if policy.server.contains(&ServerMethod::PublicKey) && takes_keys {
             match self.stored_keys(session, admitted, authorized, client, &methods).await? {
                 None => return Ok(()),
                 Some(left) => methods = left,
@@ -158,6 +159,9 @@ impl Login {
         methods: &[String],
     ) -> Result<Option<Vec<String>>, Stop> {
         let keys = credential::keys(admitted, authorized).await?;
+        if keys.is_empty() && admitted.policy().authentication.server == [ServerMethod::PublicKey] {
+            return Err(DenyReason::NoCredential.into());
+        }
         let mut methods = methods.to_vec();
         for key in keys {
             if !methods.iter().any(|method| method == "publickey") {
@@ -196,7 +200,7 @@ impl Login {
                     self.tried(session, client, "password", &attempt).await?
                 }
                 Attempt::Interactive if offered.contains(&"keyboard-interactive") => {
-                    self.interactive(session, client).await?
+                    self.interactive(session, client, &methods).await?
                 }
                 Attempt::Nothing
                 | Attempt::Password(_)
@@ -218,6 +222,7 @@ impl Login {
         &mut self,
         session: &mut Session,
         client: &mut Client,
+        methods: &[String],
     ) -> Result<Option<Vec<String>>, Stop> {
         let mut message = SecretBytes::new(self.connector.interactive());
         loop {
@@ -229,7 +234,7 @@ impl Login {
             match client.round(&round).await? {
                 Some(answers) => message = self.connector.answer(&answers),
                 // The client turned to another attempt; the server forgets this one by itself.
-                None => return Ok(Some(vec!["keyboard-interactive".into(), "password".into()])),
+                None => return Ok(Some(methods.to_vec())),
             }
         }
     }

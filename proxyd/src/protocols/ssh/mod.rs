@@ -21,10 +21,10 @@ use self::login::Server;
 use crate::clock::Clock;
 use crate::dial::TargetLink;
 use crate::hostkeys::HostKeys;
+use crate::line::protocol::Protocol;
 use crate::net::accept::Accepted;
 use crate::recording::Recorder;
 use crate::session::Session;
-use crate::session::protocol::Protocol;
 use crate::session::stop::Stop;
 use crate::usermapping::Authorized;
 

@@ -116,7 +116,7 @@ impl Driver<'_> {
             }
             rounds += 1;
             if token.is_cancelled() {
-                return Err(Stop::Terminated("an operator"));
+                return Err(self.session.terminated());
             }
             if !sent && client == Flow::Quiet && server == Flow::Quiet {
                 self.wait(token).await?;
@@ -317,9 +317,11 @@ impl Passing<'_, '_> {
             Ok(grant) if grant.record && self.recorder.is_none() => {
                 Err(Stop::gateway("recording", "a channel to be recorded has no trail"))
             }
-            Ok(_grant) => {
+            Ok(grant) => {
                 relay.allow(start).map_err(|error| broken(from, error))?;
-                self.command(start);
+                if grant.record {
+                    self.command(start);
+                }
                 self.forward(from, message)
             }
             Err(reason) => {

@@ -57,7 +57,7 @@ pub struct Acceptor {
     user: Option<Vec<u8>>,
     service_granted: bool,
     asked: bool,
-    probed: bool,
+    counts: bool,
     failures: u32,
     key_offers: u32,
     messages: u32,
@@ -73,7 +73,7 @@ impl Acceptor {
             user: None,
             service_granted: false,
             asked: false,
-            probed: false,
+            counts: false,
             failures: 0,
             key_offers: 0,
             messages: 0,
@@ -112,14 +112,13 @@ impl Acceptor {
         round.encode()
     }
 
-    /// Refuses the attempt and counts it; fails when that was one too many.
+    /// Refuses the attempt; fails when one too many brought something that was wrong.
     ///
-    /// The first attempt that brings nothing is a question, not a failure.
+    /// The question for methods and the question whether a key would do are bounded apart.
     pub fn reject(&mut self, methods: &[&str]) -> Result<Vec<u8>, AuthError> {
-        if self.probed {
+        if self.counts {
             self.failures += 1;
         }
-        self.probed = true;
         if self.failures >= self.attempts_max {
             return Err(AuthError::TooManyFailures { limit: self.attempts_max });
         }
@@ -150,9 +149,14 @@ impl Acceptor {
         let request = Request::parse(message)?;
         self.check_user(&request)?;
         self.asked = false;
-        if !matches!(request.method, Method::None) {
-            self.probed = true;
-        }
+        self.counts = match &request.method {
+            Method::None => false,
+            Method::PublicKey(key) => key.signature.is_some(),
+            Method::Password(_)
+            | Method::PasswordChange
+            | Method::KeyboardInteractive
+            | Method::Other(_) => true,
+        };
         Ok(match request.method {
             Method::None => Attempt::Nothing,
             Method::Password(password) => Attempt::Password(Zeroizing::new(password.to_vec())),

@@ -12,6 +12,7 @@ CREATE TABLE session (
     gateway_user         TEXT    NOT NULL,
     remote_user          TEXT    NOT NULL,
     trail                TEXT    NOT NULL,             -- file name; empty: not recorded
+    trail_hash           TEXT    NOT NULL,             -- SHA-256 it ends with; empty: not sealed
     outcome              TEXT    NOT NULL,             -- "active", then how it ended
     reason               TEXT    NOT NULL
 ) STRICT;

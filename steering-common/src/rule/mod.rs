@@ -292,3 +292,6 @@ pub const fn words(address: IpAddr) -> (Family, Words) {
         IpAddr::V6(v6) => (Family::V6, words_v6(v6.octets())),
     }
 }
+
+#[cfg(test)]
+mod tests;

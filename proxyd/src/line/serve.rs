@@ -1,16 +1,19 @@
 //! The line: every step of a session, in order.
 
+use std::time::Duration;
+
 use proxyd_policy::admit::Admitted;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::Session;
-use super::event::Event;
 use super::protocol::{ClientHalf as _, Protocol};
-use super::stop::Stop;
 use crate::channel;
 use crate::ctx::Ctx;
 use crate::net::accept::Accepted;
 use crate::recording::Recorder;
+use crate::session::Session;
+use crate::session::event::Event;
+use crate::session::stop::Stop;
 use crate::target;
 use crate::usermapping::{self, Authorized};
 
@@ -38,28 +41,33 @@ async fn run<P: Protocol>(
 ) -> Result<(), Stop> {
     open(ctx, session, admitted).await?;
     let token = session.token().clone();
-    let logged_in = async {
-        let mut client = protocol.greet(session, admitted, accepted).await?;
-        match log_in(ctx, protocol, session, admitted, &mut client).await {
-            Ok((authorized, server)) => Ok((authorized, client, server)),
-            Err(stop) => {
-                client.dismiss(&stop.text()).await;
-                Err(stop)
-            }
+    let greeted = unless(&token, protocol.greet(session, admitted, accepted)).await;
+    let mut client = greeted.unwrap_or_else(|| Err(session.terminated()))?;
+    let logged_in = unless(&token, log_in(ctx, protocol, session, admitted, &mut client)).await;
+    let logged_in = logged_in.unwrap_or_else(|| Err(session.terminated()));
+    let ready = match logged_in {
+        Ok(proven) => start_recording(ctx, session, admitted).await.map(|begun| (proven, begun)),
+        Err(stop) => Err(stop),
+    };
+    match ready {
+        Ok(((authorized, server), begun)) => {
+            *recorder = begun;
+            let halves = (client, server);
+            protocol.relay(session, admitted, &authorized, halves, recorder).await
         }
-    };
-    let (authorized, mut client, server) = tokio::select! {
-        result = logged_in => result?,
-        () = token.cancelled() => return Err(Stop::Terminated("an operator")),
-    };
-    match start_recording(ctx, session, admitted).await {
-        Ok(started) => *recorder = started,
         Err(stop) => {
             client.dismiss(&stop.text()).await;
-            return Err(stop);
+            Err(stop)
         }
     }
-    protocol.relay(session, admitted, &authorized, (client, server), recorder).await
+}
+
+/// What `steps` come to; none where the session is ended before.
+async fn unless<T>(token: &CancellationToken, steps: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = steps => Some(result),
+        () = token.cancelled() => None,
+    }
 }
 
 /// The steps between the first authentication attempt and the server's acceptance.
@@ -140,8 +148,15 @@ async fn finish(
     if let Some(mut recorder) = recorder {
         recorder.event(&ended);
         let end = if reason.is_empty() { outcome } else { &reason };
-        if let Err(error) = recorder.finish(end).await {
-            error!(session_id = %session.id(), %error, "A trail could not be sealed and stored");
+        let sealed = tokio::time::timeout(SEAL_LIMIT, recorder.finish(end)).await;
+        match sealed {
+            Ok(Ok(hash)) => session.row().trail_hash = hash,
+            Ok(Err(error)) => {
+                error!(session_id = %session.id(), %error, "A trail could not be sealed and stored");
+            }
+            Err(_elapsed) => {
+                error!(session_id = %session.id(), "A trail is not sealed yet; its writer goes on");
+            }
         }
     }
     let ended_ns = ctx.clock.wall_ns();
@@ -170,6 +185,9 @@ async fn finish(
         "Session closed"
     );
 }
+
+/// How long a session waits for its trail to be sealed; on a slow disk the writer goes on alone.
+const SEAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Brings the row up to date and writes the events that wait.
 async fn save(ctx: &Ctx, session: &mut Session) -> Result<(), crate::store::StoreError> {

@@ -3,12 +3,12 @@
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::target::RequestedTarget;
 
-use super::Session;
-use super::stop::Stop;
 use crate::ask::Present;
 use crate::dial::TargetLink;
 use crate::net::accept::Accepted;
 use crate::recording::Recorder;
+use crate::session::Session;
+use crate::session::stop::Stop;
 use crate::usermapping::Authorized;
 
 /// The client-facing half of a session, where we are the server.

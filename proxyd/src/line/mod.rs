@@ -1,0 +1,4 @@
+//! The line: the steps of a session in order, whatever its protocol.
+
+pub mod protocol;
+pub mod serve;

@@ -1,0 +1,180 @@
+//! Why the data plane cannot do what is asked.
+
+use std::io;
+use std::path::PathBuf;
+
+use steering_common::rule::CompileError;
+
+/// Why the data plane cannot do what is asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SteeringError {
+    /// The two marks are not two different single bits.
+    #[error("marks {route_mark:#x} and {socket_mark:#x} are not two different single bits")]
+    Marks {
+        /// The packet mark given.
+        route_mark: u32,
+        /// The socket mark given.
+        socket_mark: u32,
+    },
+    /// An interface of the configuration does not exist.
+    #[error("no network interface is called {name}")]
+    NoInterface {
+        /// The name given.
+        name: String,
+    },
+    /// Frames of the interface do not start with an Ethernet header.
+    #[error("interface {name} is not an Ethernet interface")]
+    NotEthernet {
+        /// The name given.
+        name: String,
+    },
+    /// No interface has this bridge as its controller.
+    #[error("bridge {name} has no ports")]
+    NoPorts {
+        /// The bridge.
+        name: String,
+    },
+    /// The kernel does not forward.
+    #[error(
+        "this host does not forward packets: set net.ipv4.ip_forward or \
+         net.ipv6.conf.all.forwarding to 1"
+    )]
+    ForwardingOff,
+    /// The kernel validates sources by packet mark.
+    #[error(
+        "{path} is 1, which drops steered packets as if their source were this host: set it to 0"
+    )]
+    SourceValidation {
+        /// The setting.
+        path: String,
+    },
+    /// The build left the programs out.
+    #[error("this build has no steering programs: build without AYA_BUILD_SKIP")]
+    NotEmbedded,
+    /// Nothing is pinned.
+    #[error("no steering is active: nothing is pinned in {directory}")]
+    NotRunning {
+        /// Where the maps would be.
+        directory: PathBuf,
+    },
+    /// Rules do not fit the table.
+    #[error("cannot compile the steering rules")]
+    Compile(#[source] CompileError),
+    /// What was written to the table was not read back.
+    #[error("generation {generation} of the steering table was not read back as written")]
+    TableReadBack {
+        /// The generation written.
+        generation: u32,
+    },
+    /// A pinned map is not what this daemon would make.
+    #[error("pinned map {path} has another shape than this version expects: remove it")]
+    PinnedShape {
+        /// The pin.
+        path: PathBuf,
+    },
+    /// The embedded object lacks a program or map.
+    #[error("the embedded steering object has no {name}")]
+    NotInObject {
+        /// Program or map.
+        name: &'static str,
+    },
+    /// The object cannot be loaded: no privilege, or no memory.
+    #[error("cannot load the steering object")]
+    Load(#[source] Box<aya::EbpfError>),
+    /// The kernel refused a program.
+    #[error("cannot load steering program {name}")]
+    Program {
+        /// The program.
+        name: &'static str,
+        /// The verifier's log is in it.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// A program cannot be put on an interface.
+    #[error("cannot attach steering program {program} to {interface}")]
+    Attach {
+        /// The program.
+        program: &'static str,
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// A pinned hook does not take another program.
+    #[error("cannot take over the pinned hook {path}")]
+    TakeOver {
+        /// The pin.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// A pin is no hook of the kind expected.
+    #[error("cannot use the hook of {path}")]
+    Link {
+        /// The pin.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::programs::links::LinkError>,
+    },
+    /// A hook cannot be pinned.
+    #[error("cannot pin {path}")]
+    Pin {
+        /// The pin.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::pin::PinError>,
+    },
+    /// The directory of the pins cannot be used.
+    #[error("cannot use pin directory {path}")]
+    PinDirectory {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// No bpffs, and it cannot be mounted.
+    #[error("cannot mount a BPF file system on {path}")]
+    Mount {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A map cannot be read or written.
+    #[error("cannot use steering map {name}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
+    /// The kernel refused to wait for running programs.
+    #[error("cannot wait for running steering programs")]
+    Barrier(#[source] io::Error),
+    /// The clock cannot be read.
+    #[error("cannot read the monotonic clock")]
+    Clock(#[source] io::Error),
+    /// No netlink socket.
+    #[error("cannot open a netlink socket")]
+    NetlinkSocket(#[source] io::Error),
+    /// The netlink connection ended by itself.
+    #[error("the netlink connection closed")]
+    NetlinkClosed,
+    /// A netlink request failed.
+    #[error("cannot {what}")]
+    Netlink {
+        /// The request.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: rtnetlink::Error,
+    },
+}

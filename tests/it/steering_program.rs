@@ -1,0 +1,478 @@
+//! The real steering programs, run by the kernel on hand-made frames (`BPF_PROG_TEST_RUN`).
+//!
+//! No proxy listens in most of them, so that a redirecting rule shows itself by its `on_down`.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, TcpListener};
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, SockMap};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{Ebpf, EbpfLoader};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use proxyd::net::socket::{AddressFamily, transparent_listener};
+use steering_common::action::{Action, OnDown};
+use steering_common::decide::{Connection, decide};
+use steering_common::layout::{Port, Settings};
+use steering_common::limits::LISTENER_V4;
+use steering_common::rule::{PortRange, Prefix, Rule, compile};
+use steering_common::stats::{PolicyCounts, Reason};
+use steering_common::table::Entry;
+
+/// What a program returns, as the kernel gives it back.
+const NEXT: u32 = u32::MAX;
+const DROP: u32 = 2;
+const SEND_BACK: u32 = 7;
+
+/// Test runs arrive on the loopback interface.
+const IFINDEX: u32 = 1;
+
+/// Shortest frame that the kernel takes for a test run: an Ethernet header and one byte.
+const FRAME_BYTES_MIN: usize = 15;
+
+struct Programs {
+    ebpf: Ebpf,
+    active: Array<MapData, u32>,
+    lengths: Array<MapData, u32>,
+    entries: Array<MapData, Entry>,
+    reasons: PerCpuArray<MapData, u64>,
+    policies: PerCpuArray<MapData, PolicyCounts>,
+}
+
+/// What one run of a program did.
+struct Outcome {
+    returned: u32,
+    frame: Vec<u8>,
+    /// The reasons that were counted.
+    reasons: Vec<Reason>,
+}
+
+impl Programs {
+    fn load() -> Self {
+        let mut ebpf = EbpfLoader::new().load(proxyd::steering::OBJECT).expect("root, and BPF");
+        for name in ["classify", "return_path", "classify_port", "deliver"] {
+            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+            program.load().unwrap();
+        }
+        let settings =
+            Settings { socket_mark: 2, route_mark: 1, heartbeat_limit_ns: 1_000_000_000 };
+        let mut map: Array<_, Settings> = ebpf.take_map("SETTINGS").unwrap().try_into().unwrap();
+        map.set(0, settings, 0).unwrap();
+        let mut take = |name| ebpf.take_map(name).unwrap();
+        Self {
+            active: take("ACTIVE").try_into().unwrap(),
+            lengths: take("LENGTHS").try_into().unwrap(),
+            entries: take("ENTRIES").try_into().unwrap(),
+            reasons: take("REASON_COUNTS").try_into().unwrap(),
+            policies: take("POLICY_COUNTS").try_into().unwrap(),
+            ebpf,
+        }
+    }
+
+    fn set_rules(&mut self, rules: &[Rule]) {
+        let table = compile(rules).unwrap();
+        let generation = self.active.get(&0, 0).unwrap() ^ 1;
+        for (index, entry) in (generation * 4096..).zip(&table) {
+            self.entries.set(index, *entry, 0).unwrap();
+        }
+        self.lengths.set(generation, u32::try_from(table.len()).unwrap(), 0).unwrap();
+        self.active.set(0, generation, 0).unwrap();
+    }
+
+    fn run(&self, program: &str, frame: &[u8]) -> Outcome {
+        let program: &SchedClassifier = self.ebpf.program(program).unwrap().try_into().unwrap();
+        let before = self.reason_counts();
+        let mut out = vec![0; frame.len() + 64];
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..TestRunOptions::new()
+            })
+            .unwrap();
+        out.truncate(usize::try_from(result.data_size_out).unwrap());
+        let counted = self.reason_counts().into_iter().zip(before).zip(Reason::ALL);
+        let reasons = counted.filter(|((after, before), _)| after > before);
+        Outcome {
+            returned: result.return_value,
+            frame: out,
+            reasons: reasons.map(|(_, reason)| reason).collect(),
+        }
+    }
+
+    fn reason_counts(&self) -> Vec<u64> {
+        let count = |reason| self.reasons.get(&(reason as u32), 0).unwrap().iter().sum();
+        Reason::ALL.into_iter().map(count).collect()
+    }
+
+    fn policy_counts(&self, slots: usize) -> Vec<PolicyCounts> {
+        let sum = |slot: usize| {
+            let counts = self.policies.get(&u32::try_from(slot).unwrap(), 0).unwrap();
+            counts.iter().fold(PolicyCounts::default(), |sum, one| PolicyCounts {
+                forwarded: sum.forwarded + one.forwarded,
+                redirected: sum.redirected + one.redirected,
+                dropped: sum.dropped + one.dropped,
+                down: sum.down + one.down,
+            })
+        };
+        (0..slots).map(sum).collect()
+    }
+
+    /// A proxy that listens and lives for ever.
+    fn put_proxy_up(&mut self) -> TcpListener {
+        let listener = transparent_listener(AddressFamily::V4, 0, 2, 16).unwrap();
+        let mut map: SockMap<_> = self.ebpf.take_map("LISTENERS").unwrap().try_into().unwrap();
+        map.set(LISTENER_V4, &listener, 0).unwrap();
+        let mut map: Array<_, u64> = self.ebpf.take_map("HEARTBEAT").unwrap().try_into().unwrap();
+        map.set(0, u64::MAX, 0).unwrap();
+        listener
+    }
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()
+}
+
+fn ethernet(tags: &[u16], ether_type: u16, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    for tag in tags {
+        frame.extend([0x81, 0x00]);
+        frame.extend(tag.to_be_bytes());
+    }
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(body);
+    frame
+}
+
+/// A TCP segment with `options` words of options and the checksum that belongs to the addresses.
+fn tcp(addresses: &[u8], port: u16, flags: u8, options: u8, payload: &[u8]) -> Vec<u8> {
+    let mut segment = vec![0x9c, 0x40];
+    segment.extend(port.to_be_bytes());
+    segment.extend([0x01, 0x02, 0x03, 0xff, 0, 0, 0, 0, (5 + options) << 4, flags]);
+    segment.extend([0xfa, 0xf0, 0, 0, 0, 0]);
+    segment.extend((0..options * 4).map(|byte| byte + 2));
+    segment.extend(payload);
+    let sum = tcp_checksum(addresses, &segment);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    segment
+}
+
+fn length(bytes: usize) -> [u8; 2] {
+    u16::try_from(bytes).unwrap().to_be_bytes()
+}
+
+fn tcp_checksum(addresses: &[u8], segment: &[u8]) -> u16 {
+    let mut pseudo = addresses.to_vec();
+    pseudo.extend([0, 6]);
+    pseudo.extend(length(segment.len()));
+    pseudo.extend(segment);
+    checksum(&pseudo)
+}
+
+fn ipv4(source: [u8; 4], destination: [u8; 4], fragment: u16, options: u8, body: &[u8]) -> Vec<u8> {
+    let option_bytes = usize::from(options) * 4;
+    let mut packet = vec![0x45 + options, 0];
+    packet.extend(length(20 + option_bytes + body.len()));
+    packet.extend([0, 1]);
+    packet.extend(fragment.to_be_bytes());
+    packet.extend([9, 6, 0, 0]);
+    packet.extend(source);
+    packet.extend(destination);
+    packet.extend(vec![1; option_bytes]);
+    let sum = checksum(&packet);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(body);
+    packet
+}
+
+fn ipv6(source: [u8; 16], destination: [u8; 16], next: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(length(body.len()));
+    packet.extend([next, 9]);
+    packet.extend(source);
+    packet.extend(destination);
+    packet.extend(body);
+    packet
+}
+
+/// A SYN, as a client would send it.
+fn syn(connection: &Connection) -> Vec<u8> {
+    let tags: &[u16] = if connection.vlan == 0 { &[] } else { &[connection.vlan] };
+    match (connection.source, connection.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let (source, destination) = (source.octets(), destination.octets());
+            let body = tcp(&[source, destination].concat(), connection.port, 0x02, 5, &[]);
+            ethernet(tags, 0x0800, &ipv4(source, destination, 0x4000, 0, &body))
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let (source, destination) = (source.octets(), destination.octets());
+            let body = tcp(&[source, destination].concat(), connection.port, 0x02, 5, &[]);
+            ethernet(tags, 0x86dd, &ipv6(source, destination, 6, &body))
+        }
+        _ => panic!("addresses of two IP versions: {connection:?}"),
+    }
+}
+
+const CLIENT: [u8; 4] = [10, 1, 0, 2];
+const SERVER: [u8; 4] = [10, 2, 0, 9];
+const ELSEWHERE: [u8; 4] = [10, 3, 0, 9];
+
+fn ssh_rule(on_down: OnDown) -> Rule {
+    Rule {
+        sources: vec![],
+        destinations: vec![
+            Prefix::new(IpAddr::from([10, 2, 0, 0]), 16).unwrap(),
+            Prefix::new("fd00:2::".parse().unwrap(), 32).unwrap(),
+        ],
+        ports: vec![PortRange::new(22, 22).unwrap()],
+        interfaces: vec![],
+        vlans: vec![],
+        action: Action::Redirect,
+        on_down,
+        policy: 0,
+    }
+}
+
+fn v4_frame(destination: [u8; 4], fragment: u16, options: u8, body: &[u8]) -> Vec<u8> {
+    ethernet(&[], 0x0800, &ipv4(CLIENT, destination, fragment, options, body))
+}
+
+#[test]
+fn frames_keep_their_bytes_and_get_their_verdict() {
+    let mut programs = Programs::load();
+    programs.set_rules(&[ssh_rule(OnDown::Drop)]);
+    let pair = [CLIENT, SERVER].concat();
+    let ssh = tcp(&pair, 22, 0x02, 5, &[]);
+    let web = tcp(&pair, 80, 0x02, 5, &[]);
+    let data = tcp(&pair, 22, 0x18, 3, b"data");
+    let plain = ipv4(CLIENT, SERVER, 0x4000, 0, &ssh);
+    let v6 = |next, body: &[u8]| {
+        let source = "fd00:1::2".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let destination = "fd00:2::9".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        ethernet(&[], 0x86dd, &ipv6(source, destination, next, body))
+    };
+    let hop = [&[6, 0, 0, 0, 0, 0, 0, 0], ssh.as_slice()].concat();
+    let first = [&[6, 0, 0, 1, 0, 0, 0, 1], ssh.as_slice()].concat();
+    let chain = (0..9).fold((6, ssh.clone()), |(next, body), _| {
+        (60, [&[next, 0, 0, 0, 0, 0, 0, 0], body.as_slice()].concat())
+    });
+    for (name, frame, returned, reason) in [
+        ("SYN", v4_frame(SERVER, 0x4000, 0, &ssh), DROP, Reason::DownDropped),
+        ("SYN behind IPv4 options", v4_frame(SERVER, 0, 10, &ssh), DROP, Reason::DownDropped),
+        ("802.1Q", ethernet(&[100], 0x0800, &plain), DROP, Reason::DownDropped),
+        ("QinQ", ethernet(&[200, 100], 0x0800, &plain), DROP, Reason::DownDropped),
+        ("IPv6 SYN", v6(6, &ssh), DROP, Reason::DownDropped),
+        ("IPv6 hop-by-hop", v6(0, &hop), DROP, Reason::DownDropped),
+        ("other port", v4_frame(SERVER, 0, 0, &web), NEXT, Reason::NoRule),
+        ("other address", v4_frame(ELSEWHERE, 0, 0, &ssh), NEXT, Reason::NoRule),
+        ("data", v4_frame(SERVER, 0, 0, &data), NEXT, Reason::NotOurs),
+        ("UDP", v4_frame(SERVER, 0, 0, &[0; 8]).tap(|frame| frame[23] = 17), NEXT, Reason::NotTcp),
+        ("ARP", ethernet(&[], 0x0806, &[0; 28]), NEXT, Reason::NotIp),
+        ("tiny fragment", v4_frame(SERVER, 0x2000, 0, &ssh[..8]), DROP, Reason::TinyFragment),
+        ("fragment at 8", v4_frame(SERVER, 1, 0, &ssh), DROP, Reason::OverlappingFragment),
+        ("fragmented SYN", v4_frame(SERVER, 0x2000, 0, &ssh), DROP, Reason::FragmentedSyn),
+        ("fragmented data", v4_frame(SERVER, 0x2000, 0, &data), NEXT, Reason::NotOurs),
+        ("later fragment", v4_frame(SERVER, 2, 0, &ssh), NEXT, Reason::LaterFragment),
+        (
+            "tiny fragment to elsewhere",
+            v4_frame(ELSEWHERE, 0x2000, 0, &ssh[..8]),
+            NEXT,
+            Reason::UnsurePassed,
+        ),
+        ("IPv6 fragmented SYN", v6(44, &first), DROP, Reason::FragmentedSyn),
+        ("IPv6 chain too long", v6(60, &chain.1), DROP, Reason::HeaderChain),
+    ] {
+        let outcome = programs.run("classify", &frame);
+        assert_eq!(outcome.returned, returned, "{name}");
+        assert_eq!(outcome.reasons, [reason], "{name}");
+        assert_eq!(outcome.frame, frame, "{name}");
+        // The server side opens nothing, whatever the rules say.
+        assert_eq!(programs.run("return_path", &frame).returned, NEXT, "{name}");
+    }
+}
+
+/// Changes a value in place, inside an expression.
+trait Tap: Sized {
+    fn tap(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+impl Tap for Vec<u8> {}
+
+#[test]
+fn frames_cut_at_every_length_pass_unchanged() {
+    let mut programs = Programs::load();
+    programs.set_rules(&[ssh_rule(OnDown::Drop)]);
+    let v6 = Connection {
+        source: "fd00:1::2".parse().unwrap(),
+        destination: "fd00:2::9".parse().unwrap(),
+        port: 22,
+        ifindex: IFINDEX,
+        vlan: 100,
+    };
+    let v4 = Connection { source: CLIENT.into(), destination: SERVER.into(), ..v6 };
+    for (name, connection, header_bytes) in [("IPv4", v4, 18 + 20 + 20), ("IPv6", v6, 18 + 40 + 20)]
+    {
+        let frame = syn(&connection);
+        for length in FRAME_BYTES_MIN..header_bytes {
+            let outcome = programs.run("classify", &frame[..length]);
+            assert_eq!(outcome.returned, NEXT, "{name} {length}");
+            assert_eq!(outcome.reasons, [Reason::Malformed], "{name} {length}");
+            assert_eq!(outcome.frame, frame[..length], "{name} {length}");
+        }
+        assert_eq!(programs.run("classify", &frame).returned, DROP, "{name}");
+    }
+}
+
+#[test]
+fn reset_answers_the_syn() {
+    let mut programs = Programs::load();
+    programs.set_rules(&[ssh_rule(OnDown::Reset)]);
+    for (name, options, payload) in
+        [("plain", 0, &b""[..]), ("options", 10, b""), ("data in the SYN", 3, b"early")]
+    {
+        let pair = [CLIENT, SERVER].concat();
+        let frame = v4_frame(SERVER, 0x4000, 0, &tcp(&pair, 22, 0x02, options, payload));
+        let outcome = programs.run("classify", &frame);
+        assert_eq!(outcome.returned, SEND_BACK, "{name}");
+        assert_eq!(outcome.reasons, [Reason::DownReset], "{name}");
+        let reset = outcome.frame;
+        assert_eq!(reset.len(), frame.len(), "{name}");
+        assert_eq!(reset[..12], [&frame[6..12], &frame[..6]].concat(), "{name}: link addresses");
+        assert_eq!(reset[26..34], [SERVER, CLIENT].concat(), "{name}: addresses");
+        assert_eq!(checksum(&reset[14..34]), 0, "{name}: IPv4 checksum");
+        assert_eq!(reset[34..38], [0, 22, 0x9c, 0x40], "{name}: ports");
+        assert_eq!(reset[38..42], [0; 4], "{name}: sequence number");
+        let acknowledged = 0x0102_03ff + 1 + u32::try_from(payload.len()).unwrap();
+        assert_eq!(reset[42..46], acknowledged.to_be_bytes(), "{name}: acknowledgement");
+        assert_eq!(reset[47], 0x14, "{name}: flags");
+        assert_eq!(
+            reset[54..54 + usize::from(options) * 4],
+            vec![1; usize::from(options) * 4],
+            "{name}: options"
+        );
+        let addresses = [SERVER, CLIENT].concat();
+        assert_eq!(tcp_checksum(&addresses, &reset[34..]), 0, "{name}: TCP checksum");
+    }
+}
+
+#[test]
+fn port_hands_a_steered_frame_up_to_the_bridge() {
+    let mut programs = Programs::load();
+    programs.set_rules(&[ssh_rule(OnDown::Drop)]);
+    let address = [2, 0, 0, 0, 0, 0xaa];
+    let mut ports: HashMap<_, u32, Port> =
+        programs.ebpf.take_map("PORTS").unwrap().try_into().unwrap();
+    ports.insert(IFINDEX, Port { address, reserved: [0; 2] }, 0).unwrap();
+    let _listener = programs.put_proxy_up();
+    let pair = [CLIENT, SERVER].concat();
+    let frame = v4_frame(SERVER, 0x4000, 0, &tcp(&pair, 22, 0x02, 5, &[]));
+    let outcome = programs.run("classify_port", &frame);
+    assert_eq!((outcome.returned, outcome.reasons), (NEXT, vec![Reason::Redirected]));
+    assert_eq!(outcome.frame, [&address, &frame[6..]].concat());
+    let other = v4_frame(SERVER, 0x4000, 0, &tcp(&pair, 80, 0x02, 5, &[]));
+    assert_eq!(programs.run("classify_port", &other).frame, other);
+}
+
+/// Addresses and ports of a small space, so that rules and connections meet often.
+fn connections() -> impl Strategy<Value = Connection> {
+    (any::<bool>(), 0_u8..4, 0_u8..4, 20_u16..26, 0_u16..3).prop_map(
+        |(v4, from, to, port, vlan)| {
+            let address = |net: u8, host: u8| match v4 {
+                true => IpAddr::from([10, net, 0, host]),
+                false => IpAddr::from([0xfd00, u16::from(net), 0, 0, 0, 0, 0, u16::from(host)]),
+            };
+            Connection {
+                source: address(1, from),
+                destination: address(2, to),
+                port,
+                ifindex: IFINDEX,
+                vlan,
+            }
+        },
+    )
+}
+
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let rule = (
+        prop::collection::vec((connections(), 0_u8..=128), 0..3),
+        prop::collection::vec((20_u16..26, 0_u16..3), 0..3),
+        prop::collection::vec(0_u16..3, 0..2),
+        prop::option::of(1_u32..3),
+        0_u8..3,
+        0_u8..3,
+    );
+    let rule = rule.prop_map(|(prefixes, ports, vlans, interface, action, on_down)| {
+        let prefix = |address: IpAddr, length: u8| {
+            Prefix::new(address, if address.is_ipv4() { length / 4 } else { length }).unwrap()
+        };
+        Rule {
+            sources: prefixes.iter().map(|(one, length)| prefix(one.source, *length)).collect(),
+            destinations: prefixes.iter().map(|(one, _)| prefix(one.destination, 128)).collect(),
+            ports: ports.iter().map(|(a, n)| PortRange::new(*a, a + n).unwrap()).collect(),
+            interfaces: interface.into_iter().collect(),
+            vlans,
+            action: Action::from_u8(action).unwrap(),
+            on_down: OnDown::from_u8(on_down).unwrap(),
+            policy: 0,
+        }
+    });
+    prop::collection::vec(rule, 0..12).prop_map(|mut rules| {
+        for (policy, rule) in (0..).zip(&mut rules) {
+            rule.policy = policy;
+        }
+        rules
+    })
+}
+
+#[test]
+fn programs_answer_as_the_reference() {
+    let programs = RefCell::new(Programs::load());
+    let strategy = (rules(), prop::collection::vec(connections(), 1..16));
+    let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&strategy, |(rules, connections)| {
+            programs_match(&mut programs.borrow_mut(), &rules, &connections)
+        })
+        .unwrap();
+}
+
+fn programs_match(
+    programs: &mut Programs,
+    rules: &[Rule],
+    connections: &[Connection],
+) -> Result<(), TestCaseError> {
+    programs.set_rules(rules);
+    for connection in connections {
+        let mut expected = programs.policy_counts(rules.len());
+        let verdict = decide(rules, connection);
+        let (returned, reason) = match verdict.map(|verdict| (verdict.action, verdict.on_down)) {
+            None => (NEXT, Reason::NoRule),
+            Some((Action::Forward, _)) => (NEXT, Reason::Forwarded),
+            Some((Action::Drop, _)) => (DROP, Reason::Dropped),
+            Some((Action::Redirect, OnDown::Forward)) => (NEXT, Reason::DownForwarded),
+            Some((Action::Redirect, OnDown::Drop)) => (DROP, Reason::DownDropped),
+            Some((Action::Redirect, OnDown::Reset)) => (SEND_BACK, Reason::DownReset),
+        };
+        if let Some(verdict) = verdict {
+            let counts = &mut expected[usize::from(verdict.policy)];
+            match verdict.action {
+                Action::Forward => counts.forwarded += 1,
+                Action::Drop => counts.dropped += 1,
+                Action::Redirect => counts.down += 1,
+            }
+        }
+        let outcome = programs.run("classify", &syn(connection));
+        prop_assert_eq!(outcome.returned, returned, "{:?}", connection);
+        prop_assert_eq!(outcome.reasons, vec![reason], "{:?}", connection);
+        prop_assert_eq!(programs.policy_counts(rules.len()), expected, "{:?}", connection);
+    }
+    Ok(())
+}
