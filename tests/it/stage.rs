@@ -7,8 +7,9 @@ use std::time::Duration;
 use e2e::proxyd::{Proxyd, make_identity};
 use e2e::wait::wait_for;
 use e2e::world::{Family, Host, World};
+use proxyd::session::row::SessionRow;
 use proxyd::store::Store;
-use proxyd::store::sessions::{EventRow, SessionRow};
+use proxyd::store::sessions::EventRow;
 use tokio::runtime::{Builder, Runtime};
 
 /// For a program that has to answer at once, on a busy machine.

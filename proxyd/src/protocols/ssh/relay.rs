@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
+use proxyd_policy::connection::OnRecordingFailure;
 use proxyd_ssh::relay::tap::Seen;
 use proxyd_ssh::relay::{Refused, Relay, Rules, Side, Start, Step};
 use proxyd_ssh::transport::{Event as LegEvent, Leg};
 use proxyd_trail::{Record, Stream};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::channels::Channels;
 use super::client::Client;
@@ -20,10 +22,10 @@ use super::link::{Link, LinkError};
 use super::login::Server;
 use super::{Ssh, record};
 use crate::clock::Clock;
-use crate::recording::Recorder;
+use crate::recording::{Recorder, RecordingError};
 use crate::session::Session;
 use crate::session::event::Event;
-use crate::session::stop::{Blame, Failure, Stop};
+use crate::session::stop::{Blame, Failure, Stop, chain};
 use crate::usermapping::Authorized;
 
 /// Bytes that may wait for a slow receiver; above, its sender is not read.
@@ -58,6 +60,7 @@ pub(super) async fn relay(
         clock: ssh.clock,
         idle_limit: ssh.limits.idle,
         handshake_limit: ssh.limits.handshake,
+        on_recording_failure: admitted.policy().on_recording_failure,
         client: client.admit()?,
         server: server.link,
         relay: Relay::new(Rules { environment }),
@@ -80,6 +83,7 @@ struct Driver<'s> {
     clock: Clock,
     idle_limit: Option<Duration>,
     handshake_limit: Duration,
+    on_recording_failure: OnRecordingFailure,
     client: Link,
     server: Link,
     relay: Relay,
@@ -145,6 +149,7 @@ impl Driver<'_> {
                         channels: &mut self.channels,
                         session: self.session,
                         recorder: self.recorder,
+                        on_recording_failure: self.on_recording_failure,
                         sink: &mut sink.leg,
                     };
                     let step = self.relay.receive(from, message);
@@ -202,26 +207,40 @@ impl Driver<'_> {
                 _ => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let recorded = tokio::select! {
             () = token.cancelled() => Ok(()),
             ready = client.stream.readable(), if reads(client, server) => {
-                ready.map_err(|error| lost(Side::Client, error))
+                return ready.map_err(|error| lost(Side::Client, error));
             }
             ready = server.stream.readable(), if reads(server, client) => {
-                ready.map_err(|error| lost(Side::Server, error))
+                return ready.map_err(|error| lost(Side::Server, error));
             }
             ready = client.stream.writable(), if !client.leg.out().is_empty() => {
-                ready.map_err(|error| lost(Side::Client, error))
+                return ready.map_err(|error| lost(Side::Client, error));
             }
             ready = server.stream.writable(), if !server.leg.out().is_empty() => {
-                ready.map_err(|error| lost(Side::Server, error))
+                return ready.map_err(|error| lost(Side::Server, error));
             }
-            result = caught_up => result.map_err(|error| Stop::gateway("recording", error)),
+            result = caught_up => result,
             () = self.clock.sleep_until(until) => {
                 self.client.leg.tick(until).map_err(|error| broken(Side::Client, error))?;
-                self.server.leg.tick(until).map_err(|error| broken(Side::Server, error))
+                self.server.leg.tick(until).map_err(|error| broken(Side::Server, error))?;
+                Ok(())
             }
+        };
+        recorded.or_else(|error| self.recording_failed(error))
+    }
+
+    /// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
+    fn recording_failed(&mut self, error: RecordingError) -> Result<(), Stop> {
+        if self.on_recording_failure == OnRecordingFailure::Terminate {
+            return Err(Stop::gateway("recording", error));
         }
+        error!(session_id = %self.session.id(), %error, "A session goes on without its recording");
+        self.session.note(Event::RecordingFailed { error: chain(&error) });
+        // What was written stays in the spool, and is closed at the next start.
+        *self.recorder = None;
+        Ok(())
     }
 
     fn check_limits(&self, now: Duration) -> Result<(), Stop> {
@@ -266,6 +285,7 @@ struct Passing<'p, 's> {
     channels: &'p mut Channels<'s>,
     session: &'p mut Session,
     recorder: &'p mut Option<Recorder>,
+    on_recording_failure: OnRecordingFailure,
     sink: &'p mut Leg,
 }
 
@@ -313,8 +333,13 @@ impl Passing<'_, '_> {
         let (verdict, event) = self.channels.judge(start);
         self.note(event);
         match verdict {
-            // INVARIANT: a policy that records has opened a trail before the relay began.
-            Ok(grant) if grant.record && self.recorder.is_none() => {
+            // INVARIANT: a policy that records has opened a trail before the relay began, and only
+            // one that goes on without may have lost it since.
+            Ok(grant)
+                if grant.record
+                    && self.recorder.is_none()
+                    && self.on_recording_failure == OnRecordingFailure::Terminate =>
+            {
                 Err(Stop::gateway("recording", "a channel to be recorded has no trail"))
             }
             Ok(grant) => {
