@@ -150,7 +150,8 @@ fn write_sample(sink: impl Sink, sealing: &Sealing) -> Result<Summary, TrailErro
 fn layout(file: &[u8]) -> Vec<Range<usize>> {
     let length_at = |at: usize| u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) as usize;
     let mut at = 18 + length_at(10) + 64;
-    let mut parts = Vec::from([0..at]);
+    let header = 0..at;
+    let mut parts = vec![header];
     while at < file.len() {
         let end = at + HEAD + length_at(at + 13) + HASH;
         parts.push(at..end);
