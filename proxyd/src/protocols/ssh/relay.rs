@@ -31,6 +31,10 @@ use crate::usermapping::Authorized;
 /// Bytes that may wait for a slow receiver; above, its sender is not read.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
 
+/// Messages of one peer passed on at a time; then the other peer, timers and operators have their
+/// turn, however fast this one sends.
+const MESSAGES_PER_TURN: usize = 256;
+
 /// Rounds after which other sessions get their turn, however busy this one is.
 const ROUNDS_BEFORE_YIELD: u32 = 64;
 
@@ -135,7 +139,7 @@ impl Driver<'_> {
     /// Passes on what `from` has sent, as long as the other leg and the recorder keep up.
     fn pump(&mut self, from: Side) -> Result<Flow, Stop> {
         let mut flow = Flow::Quiet;
-        loop {
+        for _message in 0..MESSAGES_PER_TURN {
             let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
             let (source, sink) = legs(&mut self.client, &mut self.server, from);
             if behind || sink.leg.pending() >= WAITING_BYTES_MAX {
@@ -162,17 +166,18 @@ impl Driver<'_> {
                 }
                 Some(LegEvent::Disconnected { reason, text }) => {
                     sink.leg.disconnect(reason, &text);
-                    return Ok(Flow::Ended);
+                    return ended(from, LinkError::Disconnected { text });
                 }
                 Some(LegEvent::Rekeyed | LegEvent::Established | LegEvent::HostKey(_)) => {}
                 None => match read(source).map_err(|error| lost(from, error))? {
                     Flow::Quiet => return Ok(flow),
-                    Flow::Ended => return Ok(Flow::Ended),
+                    Flow::Ended => return ended(from, LinkError::Closed),
                     Flow::Busy => {}
                 },
             }
             flow = Flow::Busy;
         }
+        Ok(flow)
     }
 
     /// Sends the relay's own messages.
@@ -447,6 +452,14 @@ fn flush(link: &mut Link, blame: Blame) -> Result<bool, Stop> {
         sent = true;
     }
     Ok(sent)
+}
+
+/// A client may leave when it likes; a server that does has broken the session off.
+fn ended(from: Side, how: LinkError) -> Result<Flow, Stop> {
+    match from {
+        Side::Client => Ok(Flow::Ended),
+        Side::Server => Err(broken(from, how)),
+    }
 }
 
 /// The peer of `side` broke the protocol.
