@@ -231,8 +231,10 @@ fn policies(world: &World, auditor: &Auditor) -> String {
     let lines = |channels: &str| OPEN.replace("\"all\"", &format!("\"{channels}\""));
     let known = format!("settings = \"known-only\"\n{OPEN}");
     let elsewhere = |name: &str, port: u16, address: &str, to: u16| {
-        connection_on(world, name, port, OPEN)
-            .replace("address = \"10.77.2.3\", port = 22", &format!("address = \"{address}\", port = {to}"))
+        connection_on(world, name, port, OPEN).replace(
+            "address = \"10.77.2.3\", port = 22",
+            &format!("address = \"{address}\", port = {to}"),
+        )
     };
     [
         connection(world, "open", OPEN),

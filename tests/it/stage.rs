@@ -7,8 +7,8 @@ use std::time::Duration;
 use e2e::proxyd::{Proxyd, make_identity};
 use e2e::wait::wait_for;
 use e2e::world::{Family, Host, World};
-use proxyd::store::Store;
 use proxyd::session::row::SessionRow;
+use proxyd::store::Store;
 use proxyd::store::sessions::EventRow;
 use tokio::runtime::{Builder, Runtime};
 
