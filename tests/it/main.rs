@@ -3,6 +3,8 @@
 //! A test that cannot run here fails and says what is missing.
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod stage;

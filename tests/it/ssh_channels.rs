@@ -128,7 +128,7 @@ impl<'w> Line<'w> {
     }
 
     fn ssh(&self) -> Call<'_> {
-        let call = self.client.ssh().reply("'s password:", sshd::PASSWORD);
+        let call = self.client.ssh().reply(sshd::ASKS, sshd::PASSWORD);
         call.env("LANG", "C.UTF-8").env("PX_GIVEN", "given").env("PX_HELD", "held")
     }
 }

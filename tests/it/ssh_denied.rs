@@ -260,7 +260,7 @@ fn attempt(world: &World, client: &Client<'_>, records: &mut Records, case: &Cas
     if !case.command.is_empty() {
         call = call.arg(case.command);
     }
-    let run = call.reply("'s password:", sshd::PASSWORD).run(LIMIT).unwrap();
+    let run = call.reply(sshd::ASKS, sshd::PASSWORD).run(LIMIT).unwrap();
     assert_eq!(run.code(), case.code, "{name}: {}", run.stderr);
     assert!(run.stderr.contains(case.said), "{name}: {}", run.stderr);
     assert!(run.took < PROMPT, "{name}: {:?}", run.took);

@@ -59,7 +59,7 @@ impl<'w> Recorded<'w> {
         let client = Client::new(world, "alice").unwrap();
         let mut records = Records::new(&proxyd);
         let to = format!("alice@{}", world.address(Host::Server, Family::V4));
-        let call = client.ssh().arg(to).reply("'s password:", sshd::PASSWORD);
+        let call = client.ssh().arg(to).reply(sshd::ASKS, sshd::PASSWORD);
         let mut terminal = call.terminal(Size { rows: 24, columns: 80 }).unwrap();
         terminal.send("echo first-$((40+1))\r").unwrap();
         terminal.expect("first-41", LIMIT).unwrap();
