@@ -109,8 +109,8 @@ impl Tour<'_> {
         step(2, "A user logs in to the server's own address, without any configuration");
         let client = Client::new(self.world, USER)?;
         let call = client.ssh().arg(format!("{USER}@{server}")).env("TERM", "dumb");
-        // The gateway asks first, then the server; the prompts of both end alike.
-        let call = call.replies("assword:", &[GATEWAY_PASSWORD, sshd::PASSWORD]);
+        let call = call.reply("Gateway password", GATEWAY_PASSWORD);
+        let call = call.reply("Password: ", sshd::PASSWORD);
         let mut terminal = call.terminal(SIZE)?;
         terminal.expect("$ ", LIMIT)?;
         let port = self.live_client_port()?;
@@ -120,7 +120,7 @@ impl Tour<'_> {
         terminal.expect(&from, LIMIT)?;
         let screen = log_out(terminal)?;
         shown(&format!("$ ssh {USER}@{server}"));
-        for prompt in client.prompts()?.iter().filter(|prompt| prompt.contains("assword:")) {
+        for prompt in client.prompts()?.iter().filter(|prompt| prompt.contains("assword")) {
             shown(&format!("{} ********", prompt.trim()));
         }
         shown(&transcript::text(&screen));
