@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::{Flow, PolicySet};
 use proxyd_trail::SigningKey;
-use steering_common::limits::HEARTBEAT_PERIOD_MS;
+use steering_common::limits::{HEARTBEAT_PERIOD_MS, SOCKET_MARK};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
@@ -59,18 +59,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tasks = Group::new();
     let gateway = Gateway::build(&config, clock, &tasks).await?;
     let listeners = [
-        transparent_listener(
-            AddressFamily::V4,
-            config.steering.listen_port,
-            steering::SOCKET_MARK,
-            BACKLOG,
-        )?,
-        transparent_listener(
-            AddressFamily::V6,
-            config.steering.listen_port,
-            steering::SOCKET_MARK,
-            BACKLOG,
-        )?,
+        transparent_listener(AddressFamily::V4, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
+        transparent_listener(AddressFamily::V6, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
     ];
     let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
     let operators = Group::new();

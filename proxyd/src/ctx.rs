@@ -1,4 +1,4 @@
-//! What all sessions share; made once, by [`crate::app`].
+//! What all sessions share; made once, when the daemon starts.
 
 use std::time::Duration;
 

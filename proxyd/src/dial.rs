@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::connection::SourcePolicy;
+use steering_common::limits::SOCKET_MARK;
 use thiserror::Error as ThisError;
 use tokio::net::TcpStream;
 
 use crate::net::socket::{self, SocketError, Source};
 use crate::session::stop::Stop;
-use crate::steering::SOCKET_MARK;
 use crate::usermapping::Authorized;
 
 /// A connection to the server that was authorized, before its first byte.

@@ -29,6 +29,10 @@ pub const HEARTBEAT_LIMIT_NS: u64 = 3_000_000_000;
 /// How often the daemon reports that it lives.
 pub const HEARTBEAT_PERIOD_MS: u64 = 500;
 
+/// `SO_MARK` of the proxy's own sockets, one bit: how the program knows them. Never the mark that
+/// the policy routing rule looks for, or what the proxy sends would be routed back to it.
+pub const SOCKET_MARK: u32 = 0x2000_0000;
+
 /// Slot of the IPv4 listener in the map of listeners.
 pub const LISTENER_V4: u32 = 0;
 

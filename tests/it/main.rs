@@ -9,6 +9,10 @@ mod stage;
 #[cfg(test)]
 mod steering_paths;
 #[cfg(test)]
+mod ssh_auth;
+#[cfg(test)]
+mod ssh_denied;
+#[cfg(test)]
 mod steering_program;
 
 #[cfg(test)]

@@ -7,19 +7,24 @@ use std::time::Duration;
 use e2e::proxyd::{Proxyd, make_identity};
 use e2e::wait::wait_for;
 use e2e::world::{Family, Host, World};
+use proxyd::session::row::SessionRow;
 use proxyd::store::Store;
-use proxyd::store::sessions::{EventRow, SessionRow};
+use proxyd::store::sessions::EventRow;
 use tokio::runtime::{Builder, Runtime};
 
 /// For a program that has to answer at once, on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-/// The password of the gateway users.
+/// The password of the gateway user `alice`.
 pub(crate) const GATEWAY_PASSWORD: &str = "Gateway-pass-1";
 
 /// [`GATEWAY_PASSWORD`], hashed with the least cost there is.
 const GATEWAY_PASSWORD_HASH: &str = "\
     $argon2id$v=19$m=8,t=1,p=1$cHJveHlkLXRlc3Rz$aRjPYsmnsQKzea0o9lqe1XxaCC+U7vEg00kb7tfnFgg";
+
+/// The password of the server's users, hashed likewise: `bob` has one password for both.
+const SERVER_PASSWORD_HASH: &str = "\
+    $argon2id$v=19$m=8,t=1,p=1$cHJveHlkLXRlc3Rz$Pnt8/lxupbTxaGtJUxzBL8jK+95UW1Vbp6Ry6MoDOQ0";
 
 /// A connection policy that asks nothing at the gateway, allows everything and records it.
 pub(crate) const OPEN: &str = "
@@ -62,6 +67,18 @@ pub(crate) fn connection(world: &World, name: &str, lines: &str) -> String {
     )
 }
 
+/// A connection policy for another port than the server's: what arrives there goes to the server.
+pub(crate) fn connection_on(world: &World, name: &str, port: u16, lines: &str) -> String {
+    let clients = both(world, Host::Client);
+    let servers = both(world, Host::Server);
+    let server = world.address(Host::Server, Family::V4);
+    format!(
+        "[[connection_policy]]\nname = \"{name}\"\nprotocol = \"ssh\"\nfrom = [{clients}]\n\
+         to = [{servers}]\nports = [\"{port}\"]\n\
+         target = {{ mode = \"fixed\", address = \"{server}\", port = 22 }}\n{lines}\n"
+    )
+}
+
 /// The addresses of a host as a list of networks.
 pub(crate) fn both(world: &World, host: Host) -> String {
     let (v4, v6) = (world.address(host, Family::V4), world.address(host, Family::V6));
@@ -94,7 +111,7 @@ groups = ["admins"]
 
 [[user]]
 name = "bob"
-password_hash = "{GATEWAY_PASSWORD_HASH}"
+password_hash = "{SERVER_PASSWORD_HASH}"
 
 [[usermapping_policy]]
 name = "admins"
@@ -162,15 +179,22 @@ impl Records {
 
     /// The oldest session that was not given before, once it has ended.
     pub(crate) fn next(&mut self) -> Closed {
-        let row = wait_for("a session on record to be closed", LIMIT, || {
+        let closed = wait_for("a session on record to be closed", LIMIT, || {
             let is_new = |row: &SessionRow| !self.seen.contains(&row.id.to_string());
-            let found = self.all().into_iter().rev().find(is_new);
-            Ok(found.filter(|row| row.ended_ns.is_some()))
+            let Some(row) = self.all().into_iter().rev().find(is_new) else { return Ok(None) };
+            let events = self.events(&row);
+            // The end is written last.
+            let ended = events.iter().any(|event| event.name == "ended");
+            Ok(ended.then_some(Closed { row, events }))
         });
-        let row = row.unwrap();
-        self.seen.insert(row.id.to_string());
-        let events = self.runtime.block_on(self.store.events(row.id)).unwrap();
-        Closed { row, events }
+        let closed = closed.unwrap();
+        self.seen.insert(closed.row.id.to_string());
+        closed
+    }
+
+    /// What the steps of a session have left behind so far.
+    pub(crate) fn events(&self, row: &SessionRow) -> Vec<EventRow> {
+        self.runtime.block_on(self.store.events(row.id)).unwrap()
     }
 }
 

@@ -1,9 +1,11 @@
 //! Child processes: output kept in files, an end within a limit, killed and reaped when dropped.
 
 use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +13,9 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use crate::wait::{Stopwatch, wait_for};
+
+/// Lines of a log that a failing test shows.
+const LINES_TOLD: usize = 60;
 
 /// A running child process.
 #[derive(Debug)]
@@ -86,6 +91,19 @@ impl Process {
         };
         let (stdout, stderr) = (self.stdout()?, self.stderr()?);
         Ok(Finished { status, stdout, stderr, took: self.clock.elapsed() })
+    }
+
+    /// Writes the end of what it has logged to our standard error, if a test is failing.
+    pub(crate) fn tell_if_failing(&self) {
+        if !thread::panicking() {
+            return;
+        }
+        let log = self.stderr().unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(LINES_TOLD)..).unwrap_or_default();
+        let text = format!("--- {} said last:\n{}\n", self.name, last.join("\n"));
+        // Nobody is left to tell when standard error is closed.
+        drop(io::stderr().write_all(text.as_bytes()));
     }
 
     /// Sends it a signal.

@@ -175,6 +175,14 @@ impl<'w> Proxyd<'w> {
     }
 }
 
+impl Drop for Proxyd<'_> {
+    fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            process.tell_if_failing();
+        }
+    }
+}
+
 /// Makes an identity of an auditor: the file that holds it, and its recipient.
 pub fn make_identity(world: &World, name: &str) -> anyhow::Result<(PathBuf, String)> {
     let directory = world.subdirectory("auditors")?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::config::{self, LoadError};
+use crate::steering;
 
 /// Check a configuration file.
 ///
@@ -42,6 +43,10 @@ pub(super) fn run(
     };
     if !config.warnings.problems().is_empty() {
         writeln!(problems, "{}", config.warnings)?;
+    }
+    if let Err(error) = steering::plan::check(&config.steering, &config.policy) {
+        writeln!(problems, "error: {error}")?;
+        return Ok(ExitCode::FAILURE);
     }
     if args.effective {
         write!(out, "{}", config.effective)?;

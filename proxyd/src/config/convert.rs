@@ -202,7 +202,6 @@ pub(super) fn audit(section: &file::Audit) -> Option<AuditPolicy> {
         name: section.name.get()?.0.clone(),
         recipients: groups(&section.recipients.get()?.0),
         upstream_recipients: groups(section.upstream_recipients.get()?),
-        sign: *section.sign.get()?,
     })
 }
 

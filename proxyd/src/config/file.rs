@@ -84,7 +84,8 @@ section! {
         bridge: Option<Interface> = Or(None);
         /// What becomes of matching new connections while no proxy listens.
         on_proxy_down: OnProxyDown = Or(OnProxyDown::Drop);
-        /// The fwmark of steered packets. Change it when other software uses the same bit.
+        /// The fwmark of steered packets, one bit. Change it when other software uses the same bit.
+        /// 0x20000000 is taken: it marks proxyd's own sockets.
         mark: Int<1, { u32::MAX }> = Or(Int(MARK));
         /// The routing table of steered packets, owned by proxyd. Change it when it is in use.
         table: Int<1, { u32::MAX }> = Or(Int(TABLE));
@@ -235,7 +236,8 @@ section! {
         /// Ways to authenticate at the gateway, any one of which suffices; or "none", written out.
         gateway: Gateway = Required;
         /// Ways to log in to the server, in the order in which they are tried. "publickey" uses the
-        /// credential store.
+        /// credential store. With "password" first, a password that was right at the gateway is
+        /// tried at the server under the same user name before the user is asked for another.
         server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
             ServerMethod::KeyboardInteractive,
             ServerMethod::Password,
@@ -354,7 +356,8 @@ section! {
         recipients: NonEmpty<NonEmpty<Recipient>> = Required;
         /// Groups for what the client typed, passwords included; `recipients` when left out.
         upstream_recipients: Vec<NonEmpty<Recipient>> = Or(vec![]);
-        /// Sign trails, so that nobody can alter them unnoticed.
+        /// Sign trails, so that nobody can alter them unnoticed. There are no unsigned trails:
+        /// `false` is refused.
         sign: bool = Or(true);
     }
 }

@@ -259,7 +259,7 @@ mod tests {
         ];
         let mut at = 0;
         for part in parts {
-            let found = text[at..].find(part);
+            let found = text.get(at..).and_then(|rest| rest.find(part));
             at += found.unwrap_or_else(|| panic!("{part:?} is missing or misplaced in\n{text}"));
         }
         let positions: Vec<_> =

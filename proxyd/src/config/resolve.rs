@@ -62,6 +62,8 @@ fn resolve_file(directory: &Path, file: &File, problems: &mut Problems) -> Optio
     let connections = policies.connections(file, problems);
     semantic::check_order(&file.connection_policy, &connections, problems);
     semantic::check_interfaces(file, problems);
+    semantic::check_mark(file, problems);
+    semantic::check_signing(&file.audit_policy, problems);
     let steering = file.steering.get().and_then(|section| convert::steering(directory, section));
     let limits = file.limits.get().and_then(convert::limits);
     let storage = file.storage.get().and_then(|section| convert::storage(directory, section));

@@ -10,6 +10,8 @@ use proxyd_policy::channel::ChannelPolicy;
 use proxyd_policy::connection::{ConnectionPolicy, SourcePolicy};
 use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
 
+use steering_common::limits::SOCKET_MARK;
+
 use super::choice::{Interface, Mode};
 use super::file::{self, File};
 use super::report::Problems;
@@ -68,6 +70,27 @@ pub(super) fn check_order(
             problems.warning(&section.name.span, &section.name.key, message);
         }
         earlier.push(policy);
+    }
+}
+
+/// Notes a mark that packets and sockets cannot share.
+pub(super) fn check_mark(file: &File, problems: &mut Problems) {
+    let Some(section) = file.steering.get() else { return };
+    let field = &section.mark;
+    let Some(mark) = field.get().map(|mark| mark.0) else { return };
+    if !mark.is_power_of_two() {
+        problems.error(&field.span, &field.key, "is not a single bit");
+    } else if mark == SOCKET_MARK {
+        problems.error(&field.span, &field.key, "is the bit that marks proxyd's own sockets");
+    }
+}
+
+/// Notes audit policies that ask for trails that prove nothing.
+pub(super) fn check_signing(list: &Field<Vec<file::Audit>>, problems: &mut Problems) {
+    for field in list.get().into_iter().flatten().map(|section| &section.sign) {
+        if field.get() == Some(&false) {
+            problems.error(&field.span, &field.key, "cannot be false: every trail is signed");
+        }
     }
 }
 

@@ -152,7 +152,7 @@ async fn finish(
         match sealed {
             Ok(Ok(hash)) => session.row().trail_hash = hash,
             Ok(Err(error)) => {
-                error!(session_id = %session.id(), %error, "A trail could not be sealed and stored");
+                error!(session_id = %session.id(), %error, "A trail could not be sealed");
             }
             Err(_elapsed) => {
                 error!(session_id = %session.id(), "A trail is not sealed yet; its writer goes on");

@@ -135,3 +135,51 @@ fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Recording
     let path = path.to_owned();
     move |source| RecordingError::File { doing, path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_trail_replaces_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let spool = Spool::new(path("spool"), path("store")).unwrap();
+        let name = Spool::file_name(Uuid::now_v7());
+        spool.create(&name).unwrap();
+        assert!(spool.create(&name).is_err(), "a second trail of the same session");
+        spool.store(&name).unwrap();
+        assert!(path("store").join(&name).exists());
+        assert!(!path("spool").join(&name).exists());
+        spool.create(&name).unwrap();
+        assert!(spool.store(&name).is_err(), "another trail under the same name");
+        assert!(path("spool").join(&name).exists(), "what cannot be stored stays");
+    }
+
+    #[test]
+    fn one_damaged_trail_blocks_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let spool = Spool::new(path("spool"), path("store")).unwrap();
+        let key = SigningKey::generate().unwrap();
+        fs::write(path("spool").join("a.trail"), b"no trail").unwrap();
+        fs::write(path("spool").join("notes"), b"somebody's").unwrap();
+        let (_, recipient) = proxyd_trail::keygen();
+        let sealing = proxyd_trail::Sealing::new(&[vec![recipient]], &[], key.clone()).unwrap();
+        let header = proxyd_trail::Header {
+            session_id: [1; 16],
+            created_ns: 1,
+            protocol: "ssh".to_owned(),
+            connection_policy: "linux".to_owned(),
+        };
+        let (file, _) = spool.create("b.trail").unwrap();
+        drop(proxyd_trail::Writer::create(file, &header, &sealing).unwrap());
+        let recovered = spool.recover(&key, 2).unwrap();
+        assert_eq!(recovered.len(), 1);
+        assert_eq!(recovered[0].name, "b.trail");
+        assert!(matches!(recovered[0].recovery, Recovery::Closed { .. }));
+        assert!(path("spool").join("a.trail").exists(), "left for an operator");
+        let stored = File::open(path("store").join("b.trail")).unwrap();
+        assert!(proxyd_trail::verify(stored, Some(&key.public())).unwrap().is_complete());
+    }
+}

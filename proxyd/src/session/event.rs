@@ -69,6 +69,11 @@ pub enum Event {
         /// What.
         what: String,
     },
+    /// The trail can no longer be written; what follows is not recorded.
+    RecordingFailed {
+        /// Why.
+        error: String,
+    },
     /// The session came to its end.
     Ended {
         /// How.
@@ -101,6 +106,7 @@ impl Event {
             Self::ServerLogin { .. } => "server-login",
             Self::Channel { .. } => "channel",
             Self::Refused { .. } => "refused",
+            Self::RecordingFailed { .. } => "recording-failed",
             Self::Ended { .. } => "ended",
         }
     }
@@ -137,6 +143,7 @@ impl Event {
                 },
             ],
             Self::Refused { what } => vec![("what", what.clone())],
+            Self::RecordingFailed { error } => vec![("error", error.clone())],
             Self::Ended { outcome, reason } => {
                 vec![("outcome", (*outcome).to_owned()), ("reason", reason.clone())]
             }

@@ -120,7 +120,7 @@ impl fmt::Display for Stop {
 }
 
 /// An error and its causes, joined by colons.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+pub fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

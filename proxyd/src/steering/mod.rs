@@ -33,22 +33,8 @@ pub use self::load::OBJECT;
 pub use self::maps::Heartbeat;
 pub use self::stats::{Hook, Status, status};
 
-/// Default of [`Routing::route_mark`]. Marks of other programs that share hosts with a gateway
-/// (Kubernetes 0xc000, Cilium 0xf00, Tailscale 0xff0000, dae 0x8000000) have other bits.
-pub const ROUTE_MARK: u32 = 0x1000_0000;
-
-/// Default of [`SteeringSetup::socket_mark`]; never the route mark, or what the proxy sends would
-/// be routed back to it.
-pub const SOCKET_MARK: u32 = 0x2000_0000;
-
-/// Default of [`Routing::table`]; outside the numbers that distributions name.
-pub const ROUTE_TABLE: u32 = 1070;
-
-/// Default of [`Routing::rule_priority`]: before the main table (32766), after the local one (0).
+/// Priority of the policy routing rule: before the main table (32766), after the local one (0).
 pub const RULE_PRIORITY: u32 = 90;
-
-/// Default of [`SteeringSetup::pin_directory`].
-pub const PIN_DIRECTORY: &str = "/sys/fs/bpf/proxyd";
 
 /// How the gateway stands in the network, and the numbers it may use there.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use proxyd_policy::admit::PolicySet;
 use proxyd_policy::connection::{ConnectionPolicy, OnProxyDown};
 use steering_common::action::{Action, OnDown};
-use steering_common::rule::{CompileError, PortRange, Prefix, Rule};
+use steering_common::limits::SOCKET_MARK;
+use steering_common::rule::{self, CompileError, PortRange, Prefix, Rule};
 use thiserror::Error as ThisError;
 
-use super::{Mode, RULE_PRIORITY, Routing, SOCKET_MARK, SteeringSetup};
+use super::{Mode, RULE_PRIORITY, Routing, SteeringSetup};
 use crate::config;
 
 /// Why a policy cannot be steered.
@@ -20,12 +21,21 @@ pub enum PlanError {
         /// Why.
         error: CompileError,
     },
+    /// Together they do not fit.
+    #[error("the connection policies do not fit the steering table: {0}")]
+    Table(CompileError),
     /// There are more policies than counters.
     #[error("{count} connection policies are more than can be counted apart")]
     TooMany {
         /// How many.
         count: usize,
     },
+}
+
+/// Fails where the policies do not fit the data plane's table, before anything is loaded.
+pub fn check(steering: &config::Steering, policies: &PolicySet) -> Result<(), PlanError> {
+    let (_setup, rules) = plan(steering, policies)?;
+    rule::compile(&rules).map(|_entries| ()).map_err(PlanError::Table)
 }
 
 /// The setup of the data plane, and one rule for each connection policy, in their order.
@@ -48,12 +58,13 @@ pub fn plan(
     let rules = policies.iter().enumerate().map(|(slot, policy)| {
         let slot =
             u16::try_from(slot).map_err(|_above| PlanError::TooMany { count: policies.len() })?;
-        rule(policy, slot).map_err(|error| PlanError::Policy { policy: policy.name.clone(), error })
+        rule_of(policy, slot)
+            .map_err(|error| PlanError::Policy { policy: policy.name.clone(), error })
     });
     Ok((setup, rules.collect::<Result<_, _>>()?))
 }
 
-fn rule(policy: &ConnectionPolicy, slot: u16) -> Result<Rule, CompileError> {
+fn rule_of(policy: &ConnectionPolicy, slot: u16) -> Result<Rule, CompileError> {
     let prefixes = |nets: &[ipnet::IpNet]| -> Result<Vec<_>, _> {
         nets.iter().map(|net| Prefix::new(net.addr(), net.prefix_len())).collect()
     };

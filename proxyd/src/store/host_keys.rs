@@ -95,3 +95,69 @@ impl Store {
         Ok(result.rows_affected() == 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::Group;
+
+    async fn store(directory: &tempfile::TempDir) -> Store {
+        Store::open(&directory.path().join("test.db")).await.unwrap()
+    }
+
+    fn key(number: u8) -> KnownKey {
+        KnownKey { algorithm: "ssh-ed25519".to_owned(), blob: vec![number] }
+    }
+
+    /// Two first connections race: one key is learned, the others find it there.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_twenty_first_keys_one_is_learned() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        let server: SocketAddr = "10.2.0.9:22".parse().unwrap();
+        let (group, (learned, mut results)) = (Group::new(), tokio::sync::mpsc::channel(RACERS));
+        for number in 0..20 {
+            let (store, learned) = (store.clone(), learned.clone());
+            group.start("racer", async move {
+                let won = store.learn_key(server, &key(number), 1).await.unwrap();
+                learned.send((number, won)).await.unwrap();
+            });
+        }
+        drop(learned);
+        group.join().await;
+        let mut winners = Vec::new();
+        while let Some((number, won)) = results.recv().await {
+            if won {
+                winners.push(key(number));
+            }
+        }
+        assert_eq!(winners.len(), 1);
+        assert_eq!(store.known_keys(server).await.unwrap(), winners);
+    }
+
+    /// The longest queue of results in these tests.
+    const RACERS: usize = 20;
+
+    #[tokio::test]
+    async fn a_second_kind_of_key_is_not_learned_by_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        let server: SocketAddr = "10.2.0.9:22".parse().unwrap();
+        assert!(store.learn_key(server, &key(1), 1).await.unwrap());
+        let other = KnownKey { algorithm: "ssh-rsa".to_owned(), blob: vec![2] };
+        assert!(!store.learn_key(server, &other, 1).await.unwrap());
+        let elsewhere: SocketAddr = "10.2.0.9:2222".parse().unwrap();
+        assert!(store.learn_key(elsewhere, &other, 1).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_first_shown_key_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        let server: SocketAddr = "[fd00::9]:22".parse().unwrap();
+        assert_eq!(store.shown_key(server, "ssh-rsa").await.unwrap(), None);
+        assert_eq!(store.keep_shown_key(server, "ssh-rsa", b"one").await.unwrap(), b"one");
+        assert_eq!(store.keep_shown_key(server, "ssh-rsa", b"two").await.unwrap(), b"one");
+        assert_eq!(store.shown_key(server, "ssh-rsa").await.unwrap(), Some(b"one".to_vec()));
+    }
+}

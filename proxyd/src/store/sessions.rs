@@ -157,3 +157,69 @@ fn to_i64(ns: u64) -> i64 {
 fn to_u64(ns: i64) -> u64 {
     u64::try_from(ns).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::event::Event;
+
+    fn row() -> SessionRow {
+        SessionRow {
+            id: Uuid::now_v7(),
+            started_ns: 7,
+            ended_ns: None,
+            protocol: "ssh".to_owned(),
+            policy: "linux".to_owned(),
+            client: "10.1.0.5:4711".to_owned(),
+            original_destination: "10.2.0.9:22".to_owned(),
+            target: String::new(),
+            gateway_user: String::new(),
+            remote_user: String::new(),
+            trail: String::new(),
+            trail_hash: String::new(),
+            outcome: ACTIVE.to_owned(),
+            reason: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_and_events_are_read_back_over_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("test.db");
+        let store = Store::open(&path).await.unwrap();
+        let mut session = row();
+        store.put_session(&session).await.unwrap();
+        session.outcome = "denied".to_owned();
+        session.target = "10.2.0.9:22".to_owned();
+        session.ended_ns = Some(9);
+        store.put_session(&session).await.unwrap();
+        let event = Event::Target { address: "10.2.0.9:22".parse().unwrap() };
+        let timed = Timed { at: Duration::from_nanos(5), event };
+        store.add_events(session.id, &[timed]).await.unwrap();
+        let left = row();
+        store.put_session(&left).await.unwrap();
+        drop(store);
+
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(store.end_abandoned(11).await.unwrap(), 1);
+        let rows = store.sessions(10).await.unwrap();
+        assert_eq!(rows.iter().find(|row| row.id == session.id), Some(&session));
+        let cut = rows.iter().find(|row| row.id == left.id).unwrap();
+        assert_eq!((cut.outcome.as_str(), cut.ended_ns), ("cut", Some(11)));
+        let fields = BTreeMap::from([("address".to_owned(), "10.2.0.9:22".to_owned())]);
+        let expected = EventRow { at_ns: 5, name: "target".to_owned(), fields };
+        assert_eq!(store.events(session.id).await.unwrap(), [expected]);
+    }
+
+    #[tokio::test]
+    async fn events_need_their_session() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("test.db")).await.unwrap();
+        let event = Event::Policy { name: "linux".to_owned() };
+        let timed = Timed { at: Duration::ZERO, event };
+        let result = store.add_events(Uuid::now_v7(), &[timed]).await;
+        assert!(matches!(result, Err(StoreError::Statement { .. })), "{result:?}");
+    }
+}

@@ -132,6 +132,12 @@ impl<'w> Sshd<'w> {
     }
 }
 
+impl Drop for Sshd<'_> {
+    fn drop(&mut self) {
+        self.process.tell_if_failing();
+    }
+}
+
 fn launch(world: &World, directory: &Path) -> anyhow::Result<Process> {
     let mut command = world.server.command("/bin/sh");
     command.args(["-c", START, "sh"]).arg(directory).env_clear().env("PATH", PATH);

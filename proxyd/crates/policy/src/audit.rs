@@ -14,6 +14,4 @@ pub struct AuditPolicy {
     pub recipients: Vec<RecipientGroup>,
     /// Any one of these groups opens what the client typed; empty means `recipients`.
     pub upstream_recipients: Vec<RecipientGroup>,
-    /// Sign the chain head whenever the trail is flushed, and at its end.
-    pub sign: bool,
 }

@@ -285,7 +285,6 @@ mod tests {
     };
 
     #[test]
-    #[expect(clippy::too_many_lines, reason = "one table")]
     fn one_rule() {
         let cases = [
             Case {

@@ -49,6 +49,12 @@ pub struct Client {
     methods: Vec<&'static str>,
     names: Names,
     given: Option<SecretBytes>,
+    /// What the client's failure in this phase is called.
+    failure: DenyReason,
+    /// Whether the client's last attempt brought anything.
+    brought: bool,
+    /// Whether it did, and was refused.
+    refused: bool,
     /// Given back once the client is authenticated, or gone.
     handshake: OwnedSemaphorePermit,
 }
@@ -89,6 +95,9 @@ impl Client {
             methods,
             names: Names::default(),
             given: None,
+            failure: DenyReason::GatewayAuthenticationFailed,
+            brought: false,
+            refused: false,
             handshake,
             link,
         }
@@ -151,6 +160,7 @@ impl Client {
         gateway_done: bool,
     ) -> Result<(), Stop> {
         self.methods = methods;
+        self.failure = DenyReason::ServerAuthenticationFailed;
         if gateway_done && self.waiting != Waiting::No {
             let message = self.acceptor.go_on(&self.methods);
             self.waiting = Waiting::No;
@@ -208,10 +218,12 @@ impl Client {
     /// The next thing of the client that is not answered by the machine itself.
     async fn incoming(&mut self, deadline: Duration) -> Result<Incoming, Stop> {
         loop {
-            let message = self.link.message(deadline).await.map_err(stop)?;
+            let message = self.link.message(deadline).await;
+            let message = message.map_err(|error| self.stop(error))?;
             match self.acceptor.receive(&message).map_err(judge)? {
                 Incoming::Reply(reply) => self.send(&reply).await?,
                 Incoming::Attempt(attempt) => {
+                    self.brought = !matches!(attempt, Attempt::Nothing);
                     self.waiting = match attempt {
                         Attempt::Interactive => Waiting::Questions,
                         Attempt::Nothing
@@ -228,7 +240,20 @@ impl Client {
     }
 
     async fn send(&mut self, message: &[u8]) -> Result<(), Stop> {
-        self.link.send(message, self.deadline).await.map_err(stop)
+        let sent = self.link.send(message, self.deadline).await;
+        sent.map_err(|error| self.stop(error))
+    }
+
+    /// A failure of the client's link during authentication; a client that goes after it was
+    /// refused was denied.
+    fn stop(&self, error: LinkError) -> Stop {
+        match error {
+            LinkError::Closed | LinkError::Disconnected { .. } | LinkError::Socket(_) => {
+                if self.refused { self.failure.into() } else { Stop::ClientGone }
+            }
+            LinkError::Timeout => DenyReason::AuthenticationTimeout.into(),
+            LinkError::Protocol(_) => Stop::client("authentication", error),
+        }
     }
 
     /// Brings the client to where questions may be asked: into a keyboard-interactive attempt.
@@ -305,6 +330,7 @@ impl Present for Client {
     async fn reject(&mut self) -> Result<(), Stop> {
         self.given = None;
         self.waiting = Waiting::No;
+        self.refused = self.brought;
         let message = self.acceptor.reject(&self.methods).map_err(judge)?;
         self.send(&message).await
     }
@@ -350,17 +376,6 @@ fn read_names(typed: &[u8], mode: InbandMode) -> Option<Names> {
         None => None,
     };
     Some(Names { gateway, remote, target })
-}
-
-/// A failure of the client's link during authentication.
-fn stop(error: LinkError) -> Stop {
-    match error {
-        LinkError::Closed | LinkError::Disconnected { .. } | LinkError::Socket(_) => {
-            Stop::ClientGone
-        }
-        LinkError::Timeout => DenyReason::AuthenticationTimeout.into(),
-        LinkError::Protocol(_) => Stop::client("authentication", error),
-    }
 }
 
 /// What the client did wrong, as a verdict where it is one.

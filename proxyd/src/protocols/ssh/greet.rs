@@ -49,7 +49,7 @@ pub(super) async fn greet(
     let mut link = Link::new(leg, accepted.stream, ssh.clock);
     let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);
     match link.next(deadline).await {
-        Ok(Arrived::Established) => {}
+        Ok(Arrived::Established) => link.warn_unless_strict("client"),
         Ok(Arrived::HostKey(_) | Arrived::Message(_)) => {
             return Err(Stop::client("handshake", LinkError::Closed));
         }

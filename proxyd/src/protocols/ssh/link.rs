@@ -6,6 +6,7 @@ use proxyd_ssh::transport::{Event, KeyAlgorithm, Leg};
 use thiserror::Error as ThisError;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tracing::warn;
 
 use crate::clock::Clock;
 
@@ -67,6 +68,13 @@ impl Link {
     pub(super) async fn next(&mut self, deadline: Duration) -> Result<Arrived, LinkError> {
         let clock = self.clock;
         within(&clock, deadline, self.receive()).await
+    }
+
+    /// Tells operators of a peer that leaves the key exchange open to cutting (CVE-2023-48795).
+    pub(super) fn warn_unless_strict(&self, side: &'static str) {
+        if self.leg.negotiated().is_some_and(|negotiated| !negotiated.strict) {
+            warn!(side, "A peer does not protect its key exchange (strict kex)");
+        }
     }
 
     /// The next message above the transport layer.

@@ -74,7 +74,10 @@ async fn handshake(
     let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);
     loop {
         match link.next(deadline).await.map_err(stop)? {
-            Arrived::Established => return Ok(link),
+            Arrived::Established => {
+                link.warn_unless_strict("server");
+                return Ok(link);
+            }
             Arrived::Message(_) => return Err(Stop::server("login", LinkError::Closed)),
             Arrived::HostKey(offer) => {
                 if let Err(stop) = judge(ssh, session, admitted, authorized, &offer).await {
@@ -136,7 +139,8 @@ impl Login {
             }
         }
         let gateway_done = policy.gateway != GatewayAuthentication::None;
-        if policy.server.contains(&ServerMethod::Password)
+        // Only where the policy puts passwords first: the gateway's password is shown to the server.
+        if policy.server.first() == Some(&ServerMethod::Password)
             && methods.iter().any(|method| method == "password")
             && let Some(password) = client.given_password()
         {

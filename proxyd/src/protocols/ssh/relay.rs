@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
+use proxyd_policy::connection::OnRecordingFailure;
 use proxyd_ssh::relay::tap::Seen;
 use proxyd_ssh::relay::{Refused, Relay, Rules, Side, Start, Step};
 use proxyd_ssh::transport::{Event as LegEvent, Leg};
 use proxyd_trail::{Record, Stream};
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::channels::Channels;
 use super::client::Client;
@@ -20,14 +22,18 @@ use super::link::{Link, LinkError};
 use super::login::Server;
 use super::{Ssh, record};
 use crate::clock::Clock;
-use crate::recording::Recorder;
+use crate::recording::{Recorder, RecordingError};
 use crate::session::Session;
 use crate::session::event::Event;
-use crate::session::stop::{Blame, Failure, Stop};
+use crate::session::stop::{Blame, Failure, Stop, chain};
 use crate::usermapping::Authorized;
 
 /// Bytes that may wait for a slow receiver; above, its sender is not read.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// Messages of one peer passed on at a time; then the other peer, timers and operators have their
+/// turn, however fast this one sends.
+const MESSAGES_PER_TURN: usize = 256;
 
 /// Rounds after which other sessions get their turn, however busy this one is.
 const ROUNDS_BEFORE_YIELD: u32 = 64;
@@ -58,6 +64,7 @@ pub(super) async fn relay(
         clock: ssh.clock,
         idle_limit: ssh.limits.idle,
         handshake_limit: ssh.limits.handshake,
+        on_recording_failure: admitted.policy().on_recording_failure,
         client: client.admit()?,
         server: server.link,
         relay: Relay::new(Rules { environment }),
@@ -80,6 +87,7 @@ struct Driver<'s> {
     clock: Clock,
     idle_limit: Option<Duration>,
     handshake_limit: Duration,
+    on_recording_failure: OnRecordingFailure,
     client: Link,
     server: Link,
     relay: Relay,
@@ -131,7 +139,7 @@ impl Driver<'_> {
     /// Passes on what `from` has sent, as long as the other leg and the recorder keep up.
     fn pump(&mut self, from: Side) -> Result<Flow, Stop> {
         let mut flow = Flow::Quiet;
-        loop {
+        for _message in 0..MESSAGES_PER_TURN {
             let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
             let (source, sink) = legs(&mut self.client, &mut self.server, from);
             if behind || sink.leg.pending() >= WAITING_BYTES_MAX {
@@ -145,6 +153,7 @@ impl Driver<'_> {
                         channels: &mut self.channels,
                         session: self.session,
                         recorder: self.recorder,
+                        on_recording_failure: self.on_recording_failure,
                         sink: &mut sink.leg,
                     };
                     let step = self.relay.receive(from, message);
@@ -157,17 +166,18 @@ impl Driver<'_> {
                 }
                 Some(LegEvent::Disconnected { reason, text }) => {
                     sink.leg.disconnect(reason, &text);
-                    return Ok(Flow::Ended);
+                    return ended(from, LinkError::Disconnected { text });
                 }
                 Some(LegEvent::Rekeyed | LegEvent::Established | LegEvent::HostKey(_)) => {}
                 None => match read(source).map_err(|error| lost(from, error))? {
                     Flow::Quiet => return Ok(flow),
-                    Flow::Ended => return Ok(Flow::Ended),
+                    Flow::Ended => return ended(from, LinkError::Closed),
                     Flow::Busy => {}
                 },
             }
             flow = Flow::Busy;
         }
+        Ok(flow)
     }
 
     /// Sends the relay's own messages.
@@ -202,26 +212,40 @@ impl Driver<'_> {
                 _ => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let recorded = tokio::select! {
             () = token.cancelled() => Ok(()),
             ready = client.stream.readable(), if reads(client, server) => {
-                ready.map_err(|error| lost(Side::Client, error))
+                return ready.map_err(|error| lost(Side::Client, error));
             }
             ready = server.stream.readable(), if reads(server, client) => {
-                ready.map_err(|error| lost(Side::Server, error))
+                return ready.map_err(|error| lost(Side::Server, error));
             }
             ready = client.stream.writable(), if !client.leg.out().is_empty() => {
-                ready.map_err(|error| lost(Side::Client, error))
+                return ready.map_err(|error| lost(Side::Client, error));
             }
             ready = server.stream.writable(), if !server.leg.out().is_empty() => {
-                ready.map_err(|error| lost(Side::Server, error))
+                return ready.map_err(|error| lost(Side::Server, error));
             }
-            result = caught_up => result.map_err(|error| Stop::gateway("recording", error)),
+            result = caught_up => result,
             () = self.clock.sleep_until(until) => {
                 self.client.leg.tick(until).map_err(|error| broken(Side::Client, error))?;
-                self.server.leg.tick(until).map_err(|error| broken(Side::Server, error))
+                self.server.leg.tick(until).map_err(|error| broken(Side::Server, error))?;
+                Ok(())
             }
+        };
+        recorded.or_else(|error| self.recording_failed(error))
+    }
+
+    /// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
+    fn recording_failed(&mut self, error: RecordingError) -> Result<(), Stop> {
+        if self.on_recording_failure == OnRecordingFailure::Terminate {
+            return Err(Stop::gateway("recording", error));
         }
+        error!(session_id = %self.session.id(), %error, "A session goes on without its recording");
+        self.session.note(Event::RecordingFailed { error: chain(&error) });
+        // What was written stays in the spool, and is closed at the next start.
+        *self.recorder = None;
+        Ok(())
     }
 
     fn check_limits(&self, now: Duration) -> Result<(), Stop> {
@@ -266,6 +290,7 @@ struct Passing<'p, 's> {
     channels: &'p mut Channels<'s>,
     session: &'p mut Session,
     recorder: &'p mut Option<Recorder>,
+    on_recording_failure: OnRecordingFailure,
     sink: &'p mut Leg,
 }
 
@@ -313,8 +338,13 @@ impl Passing<'_, '_> {
         let (verdict, event) = self.channels.judge(start);
         self.note(event);
         match verdict {
-            // INVARIANT: a policy that records has opened a trail before the relay began.
-            Ok(grant) if grant.record && self.recorder.is_none() => {
+            // INVARIANT: a policy that records has opened a trail before the relay began, and only
+            // one that goes on without may have lost it since.
+            Ok(grant)
+                if grant.record
+                    && self.recorder.is_none()
+                    && self.on_recording_failure == OnRecordingFailure::Terminate =>
+            {
                 Err(Stop::gateway("recording", "a channel to be recorded has no trail"))
             }
             Ok(grant) => {
@@ -422,6 +452,14 @@ fn flush(link: &mut Link, blame: Blame) -> Result<bool, Stop> {
         sent = true;
     }
     Ok(sent)
+}
+
+/// A client may leave when it likes; a server that does has broken the session off.
+fn ended(from: Side, how: LinkError) -> Result<Flow, Stop> {
+    match from {
+        Side::Client => Ok(Flow::Ended),
+        Side::Server => Err(broken(from, how)),
+    }
 }
 
 /// The peer of `side` broke the protocol.

@@ -149,8 +149,9 @@ fn write_sample(sink: impl Sink, sealing: &Sealing) -> Result<Summary, TrailErro
 /// A file cut into its header and frames.
 fn layout(file: &[u8]) -> Vec<Range<usize>> {
     let length_at = |at: usize| u32::from_be_bytes(file[at..at + 4].try_into().unwrap()) as usize;
-    let mut parts = vec![0..18 + length_at(10) + 64];
-    let mut at = parts[0].end;
+    let mut at = 18 + length_at(10) + 64;
+    let header = 0..at;
+    let mut parts = vec![header];
     while at < file.len() {
         let end = at + HEAD + length_at(at + 13) + HASH;
         parts.push(at..end);
