@@ -74,8 +74,12 @@ fn everything_else(mode: Mode) {
                 continue;
             }
             assert!(!sent.is_empty(), "{mode:?}: no {name} was sent");
-            let expected: Vec<_> = sent.iter().map(|frame| after(mode, frame)).collect();
-            let received: Vec<_> = received.iter().map(|frame| without_link(mode, frame)).collect();
+            let mut expected: Vec<_> = sent.iter().map(|frame| after(mode, frame)).collect();
+            let mut received: Vec<_> =
+                received.iter().map(|frame| without_link(mode, frame)).collect();
+            // Two processors that send at the same time are captured in either order.
+            expected.sort();
+            received.sort();
             assert_eq!(expected.len(), received.len(), "{mode:?} {name}: count of frames");
             assert!(expected == received, "{mode:?} {name}: bytes were changed");
         }
@@ -86,11 +90,11 @@ fn everything_else(mode: Mode) {
     // The same look sees what is steered.
     let to = SocketAddr::new(world.address(Host::Server, Family::V4), POLICY_PORT);
     drop(world.client.inside(|| TcpStream::connect(to)).unwrap().unwrap());
-    assert_eq!(steered(&proxyd), ["1", "1", "0", "0"]);
+    assert_eq!(steered(&proxyd), ["1", "0", "0", "0"]);
 }
 
-/// The counters of the policy: connections seen, redirected, met by no proxy, failed; empty where
-/// nothing was counted.
+/// The counters of the policy: connections redirected, forwarded, dropped, met by no proxy; empty
+/// where nothing was counted.
 fn steered(proxyd: &Proxyd<'_>) -> Vec<String> {
     let config = proxyd.config();
     let status = proxyd.command("steering status --config", &[&config]).unwrap().ok().unwrap();
@@ -101,10 +105,8 @@ fn steered(proxyd: &Proxyd<'_>) -> Vec<String> {
 
 /// All that passes between hosts, as far as no policy names it.
 fn traffic(world: &World, family: Family) {
-    let (server, other) = (
-        world.address(Host::Server, family),
-        world.address(Host::OtherServer, family),
-    );
+    let (server, other) =
+        (world.address(Host::Server, family), world.address(Host::OtherServer, family));
     // Another port of the same host, and the same port of another host.
     tcp(world, SocketAddr::new(server, OTHER_PORT));
     banner(world, SocketAddr::new(other, POLICY_PORT));
