@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
 mod ci;
+mod demo;
 mod docs;
 mod ebpf;
 mod fuzz;
@@ -25,6 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Show the gateway at work in network namespaces, and check what is shown; as root
+    Demo,
     /// Install what this machine lacks to build and test the project
     Setup,
     /// Build the steering programs that the daemon embeds
@@ -63,6 +66,7 @@ fn run() -> Result<()> {
     let shell = Shell::new()?;
     shell.change_dir(ebpf::workspace_root()?);
     match Arguments::parse().verb {
+        Verb::Demo => demo::run(&shell),
         Verb::Setup => setup::install(&shell),
         Verb::BuildEbpf => ebpf::build(&shell).map(|_object| ()),
         Verb::Test { filter } => test::run(&shell, &filter),

@@ -91,13 +91,32 @@ pub(crate) fn missing(shell: &Shell) -> Vec<Missing> {
 
 /// Installs what is missing, saying what; does nothing when nothing is.
 pub(crate) fn install(shell: &Shell) -> Result<()> {
-    let missing = missing(shell);
+    install_all(shell, &missing(shell))
+}
+
+/// Installs what is missing to build and run the gateway. The test runner is left out: it takes
+/// minutes to build.
+pub(crate) fn install_for_demo(shell: &Shell) -> Result<()> {
+    let mut missing = missing(shell);
+    missing.retain(|item| *item != Missing::Nextest);
+    install_all(shell, &missing)
+}
+
+/// Fails for anybody but root, saying `why`.
+pub(crate) fn require_root(shell: &Shell, why: &str) -> Result<()> {
+    if !is_root(shell)? {
+        bail!("{why}: run as root");
+    }
+    Ok(())
+}
+
+fn install_all(shell: &Shell, missing: &[Missing]) -> Result<()> {
     if missing.is_empty() {
         println!("nothing is missing");
         return Ok(());
     }
     println!("this machine lacks:");
-    for item in &missing {
+    for item in missing {
         println!("  {item}");
     }
     let packages: Vec<_> = missing
@@ -122,6 +141,10 @@ pub(crate) fn install(shell: &Shell) -> Result<()> {
     Ok(())
 }
 
+fn is_root(shell: &Shell) -> Result<bool> {
+    Ok(cmd!(shell, "id -u").quiet().read()? == "0")
+}
+
 fn is_installed(shell: &Shell, package: &str) -> bool {
     // `${Status}` is a format of dpkg's own.
     let format = "--showformat=${Status}";
@@ -130,7 +153,7 @@ fn is_installed(shell: &Shell, package: &str) -> bool {
 }
 
 fn install_packages(shell: &Shell, packages: &[&str]) -> Result<()> {
-    if cmd!(shell, "id -u").quiet().read()? != "0" {
+    if !is_root(shell)? {
         let list = packages.join(" ");
         bail!("packages can only be installed by root: run `apt-get install {list}` as root");
     }

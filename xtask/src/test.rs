@@ -1,15 +1,13 @@
 //! All tests: units, then real peers in network namespaces.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use xshell::{Shell, cmd};
 
 use crate::{ebpf, setup};
 
 /// Builds what the tests need and runs them; `filter` is handed to the test runner.
 pub(crate) fn run(shell: &Shell, filter: &[String]) -> Result<()> {
-    if cmd!(shell, "id -u").quiet().read()? != "0" {
-        bail!("tests load eBPF programs and make network namespaces: run as root");
-    }
+    setup::require_root(shell, "tests load eBPF programs and make network namespaces")?;
     setup::install(shell)?;
     ebpf::build(shell)?;
     // The end-to-end tests start the daemon's binary.

@@ -1,7 +1,7 @@
 //! Global requests (RFC 4254 section 4).
 
 use super::number;
-use crate::cursor::Reader;
+use crate::cursor::{Reader, Writer};
 use crate::error::DecodeError;
 
 /// A `SSH_MSG_GLOBAL_REQUEST`.
@@ -21,6 +21,14 @@ impl<'a> Request<'a> {
         let kind = reader.string("request name")?;
         Ok(Self { kind, want_reply: reader.bool("want reply")? })
     }
+}
+
+/// A request that every peer answers and that changes nothing (OpenSSH's PROTOCOL).
+#[must_use]
+pub fn keepalive() -> Vec<u8> {
+    let mut writer = Writer::message(number::GLOBAL_REQUEST);
+    writer.string(b"keepalive@openssh.com").bool(true);
+    writer.into_bytes()
 }
 
 /// Refuses a global request.

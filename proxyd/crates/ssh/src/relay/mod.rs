@@ -9,11 +9,13 @@ mod replies;
 mod table;
 pub mod tap;
 
+use std::collections::VecDeque;
+
 use thiserror::Error as ThisError;
 
 pub use self::filter::Rules;
 use self::ledger::Ledger;
-use self::replies::Replies;
+use self::replies::{Addressee, Replies};
 use self::table::{Channel, Ended, PerSide, Stage, Table};
 use self::tap::{Seen, Stream};
 use crate::error::DecodeError;
@@ -168,6 +170,8 @@ pub struct Relay {
     table: Table,
     globals: PerSide<Replies>,
     answers: PerSide<Vec<Vec<u8>>>,
+    /// Channels whose refusal the client reads before it is told that it failed, oldest first.
+    reading: VecDeque<u32>,
 }
 
 impl Relay {
@@ -179,6 +183,7 @@ impl Relay {
             table: Table::default(),
             globals: PerSide::default(),
             answers: PerSide::default(),
+            reading: VecDeque::new(),
         }
     }
 
@@ -220,16 +225,31 @@ impl Relay {
     }
 
     /// The policy does not let the program start; `text` tells the user on standard error.
+    ///
+    /// A client that reads a failure may leave before it has shown what came with it. So it gets
+    /// the text and a keepalive request, and the failure only once it has answered that.
     pub fn refuse(&mut self, start: &Start<'_>, text: &str) -> Result<(), RelayError> {
         let channel = self.table.of_client(start.client)?;
         if channel.towards.client.inject(text.len()) {
             self.answers.client.push(channel::stderr(start.client, text.as_bytes()));
         }
         if start.want_reply {
-            let failure = channel::reply(start.client, false);
-            self.answers.client.extend(channel.replies.client.answer(failure)?);
+            channel.replies.client.hold()?;
+            self.globals.server.expect_for_us()?;
+            self.answers.client.push(global::keepalive());
+            self.reading.push_back(start.client);
         }
         Ok(())
+    }
+
+    /// The client has read the text of its oldest refusal: now it may know that it failed.
+    fn refusal_read(&mut self) {
+        let Some(client) = self.reading.pop_front() else { return };
+        // A channel that was closed in the meantime needs no reply any more.
+        if let Ok(channel) = self.table.of_client(client) {
+            let due = channel.replies.client.release(channel::reply(client, false));
+            self.answers.client.extend(due);
+        }
     }
 
     fn global_request<'m>(
@@ -257,9 +277,15 @@ impl Relay {
 
     fn global_reply<'m>(&mut self, from: Side) -> Result<Step<'m>, RelayError> {
         let to = from.other();
-        let due = self.globals.of(to).replied()?;
+        let (addressee, due) = self.globals.of(to).replied()?;
         self.answers.of(to).extend(due);
-        Ok(Step::Forward(Seen::Nothing))
+        match addressee {
+            Addressee::Peer => Ok(Step::Forward(Seen::Nothing)),
+            Addressee::Us => {
+                self.refusal_read();
+                Ok(Step::Drop)
+            }
+        }
     }
 
     fn open<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
@@ -405,9 +431,13 @@ impl Relay {
     fn reply<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let channel = self.table.named(from, channel::recipient(message)?)?;
         let to = from.other();
-        let due = channel.replies.of(to).replied()?;
+        let (addressee, due) = channel.replies.of(to).replied()?;
         self.answers.of(to).extend(due);
-        Ok(Step::Forward(Seen::Nothing))
+        match addressee {
+            Addressee::Peer => Ok(Step::Forward(Seen::Nothing)),
+            // No request of ours goes out on a channel.
+            Addressee::Us => Err(RelayError::UnsolicitedReply),
+        }
     }
 }
 

@@ -12,6 +12,19 @@ enum Reply {
     Peer,
     /// We do, with this message, as soon as it is its turn.
     Own(Vec<u8>),
+    /// We will, once it is time; what comes later waits for it.
+    Held,
+    /// The other peer, to a request of ours: its reply is for us.
+    ForUs,
+}
+
+/// Whom a reply is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Addressee {
+    /// The other peer: it goes on.
+    Peer,
+    /// We: it goes nowhere.
+    Us,
 }
 
 /// The requests of one direction that have no reply yet.
@@ -30,12 +43,33 @@ impl Replies {
         Ok(self.due())
     }
 
-    /// The other peer replied; gives our own replies whose turn it is after that one.
-    pub(super) fn replied(&mut self) -> Result<Vec<Vec<u8>>, RelayError> {
-        match self.0.pop_front() {
-            Some(Reply::Peer) => Ok(self.due()),
-            Some(Reply::Own(_)) | None => Err(RelayError::UnsolicitedReply),
+    /// We send a request of our own to the peer that answers this direction.
+    pub(super) fn expect_for_us(&mut self) -> Result<(), RelayError> {
+        self.push(Reply::ForUs)
+    }
+
+    /// We will answer a request with what [`Self::release`] brings.
+    pub(super) fn hold(&mut self) -> Result<(), RelayError> {
+        self.push(Reply::Held)
+    }
+
+    /// The oldest held reply is this; gives the replies whose turn it is now.
+    pub(super) fn release(&mut self, message: Vec<u8>) -> Vec<Vec<u8>> {
+        if let Some(held) = self.0.iter_mut().find(|reply| **reply == Reply::Held) {
+            *held = Reply::Own(message);
         }
+        self.due()
+    }
+
+    /// The other peer replied; tells for whom that is, and gives our own replies whose turn it is
+    /// after that one.
+    pub(super) fn replied(&mut self) -> Result<(Addressee, Vec<Vec<u8>>), RelayError> {
+        let addressee = match self.0.pop_front() {
+            Some(Reply::Peer) => Addressee::Peer,
+            Some(Reply::ForUs) => Addressee::Us,
+            Some(Reply::Own(_) | Reply::Held) | None => return Err(RelayError::UnsolicitedReply),
+        };
+        Ok((addressee, self.due()))
     }
 
     fn push(&mut self, reply: Reply) -> Result<(), RelayError> {
@@ -69,9 +103,19 @@ mod tests {
         assert_eq!(replies.answer(vec![2]).unwrap(), Vec::<Vec<u8>>::new());
         replies.expect().unwrap();
         assert_eq!(replies.answer(vec![3]).unwrap(), Vec::<Vec<u8>>::new());
-        assert_eq!(replies.replied().unwrap(), [vec![2]]);
-        assert_eq!(replies.replied().unwrap(), [vec![3]]);
+        assert_eq!(replies.replied().unwrap(), (Addressee::Peer, vec![vec![2]]));
+        assert_eq!(replies.replied().unwrap(), (Addressee::Peer, vec![vec![3]]));
         assert!(matches!(replies.replied(), Err(RelayError::UnsolicitedReply)));
+    }
+
+    #[test]
+    fn a_held_reply_holds_what_comes_later() {
+        let mut replies = Replies::default();
+        replies.expect_for_us().unwrap();
+        replies.hold().unwrap();
+        assert_eq!(replies.answer(vec![2]).unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(replies.release(vec![1]), Vec::<Vec<u8>>::new());
+        assert_eq!(replies.replied().unwrap(), (Addressee::Us, vec![vec![1], vec![2]]));
     }
 
     #[test]

@@ -102,8 +102,14 @@ fn a_refused_program_is_told_in_order() {
     let Step::Judge(start) = step else { panic!("{step:?}") };
     assert_eq!(start.program, Program::Exec(b"id"));
     relay.refuse(&start, "no\n").unwrap();
-    // The text may come at once, the refusal only after the reply to the terminal's request.
-    assert_eq!(relay.answers(Side::Client), [channel::stderr(7, b"no\n")]);
+    // The text comes at once, the refusal only after the reply to the terminal's request and after
+    // the client has answered what was sent behind the text.
+    let text = channel::stderr(7, b"no\n");
+    assert_eq!(relay.answers(Side::Client), [text, global::keepalive()]);
+    let answered = global::failure();
+    let step = relay.receive(Side::Client, &answered).unwrap();
+    assert!(matches!(step, Step::Drop), "{step:?}");
+    assert!(relay.answers(Side::Client).is_empty());
     let message = plain(number::CHANNEL_SUCCESS, 7);
     let step = relay.receive(Side::Server, &message).unwrap();
     assert!(matches!(step, Step::Forward(Seen::Nothing)), "{step:?}");
