@@ -160,6 +160,7 @@ fn errors_name_what_is_wrong() {
         ("nonsense", None, 2, "unrecognized subcommand 'nonsense'"),
         ("check", None, 2, "<FILE>"),
         ("check", Some(&missing), 1, "cannot read"),
+        ("trail public-key --config", Some(&config), 1, "is made when the gateway first runs"),
         ("run --config", Some(&missing), 1, "cannot read"),
         ("run --config", Some(&no_interface), 1, "no network interface is called lan7"),
         ("run --log blue=green --config", Some(&config), 1, "--log blue=green"),
@@ -168,7 +169,6 @@ fn errors_name_what_is_wrong() {
         ("trail verify", Some(&missing), 1, "missing"),
         ("trail verify", Some(&text_file), 1, "text.trail"),
         ("trail replay", Some(&text_file), 2, "--identity"),
-        ("trail public-key --config", Some(&config), 1, "is made when the gateway first runs"),
     ];
     for (words, path, code, said) in cases {
         let paths: Vec<_> = path.into_iter().map(std::path::PathBuf::as_path).collect();

@@ -83,7 +83,9 @@ fn half_open_connections() {
     let IpAddr::V4(to) = to else { panic!("{to}") };
     flood(&world, SocketAddrV4::new(to, 22));
     let cookies = || {
-        let stat = world.gateway.inside(|| std::fs::read_to_string("/proc/net/netstat"));
+        // What is below /proc/net belongs to the process, not to the thread that is inside.
+        let path = "/proc/thread-self/net/netstat";
+        let stat = world.gateway.inside(|| std::fs::read_to_string(path));
         counter(&stat.unwrap().unwrap(), "SyncookiesSent")
     };
     assert!(cookies() > 0, "the kernel kept all of them: the flood is no flood");
