@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
 
-use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library};
+use crate::stage::{Auditor, LIMIT, OPEN, Records, checksum, connection, library};
 
 /// Connections that may wait for their user's authentication.
 const HANDSHAKES: usize = 20;
@@ -125,11 +125,7 @@ fn syn(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
     pseudo.extend(to.ip().octets());
     pseudo.extend([0, 6, 0, 20]);
     pseudo.extend(&tcp);
-    let words = pseudo.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
-    let sum: u32 = words.sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap();
-    tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+    tcp[16..18].copy_from_slice(&checksum(&pseudo));
     let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
     packet.extend(from.ip().octets());
     packet.extend(to.ip().octets());
@@ -152,7 +148,7 @@ fn sessions_of_one_client() {
     let mut proxyd = start(&world, "sessions_per_client = 2\n");
     let _server = Sshd::start(&world).unwrap();
     let client = Client::new(&world, "alice").unwrap();
-    let mut open = || {
+    let open = || {
         let mut child = log_in(&world, &client).arg("echo up; cat").start_piped().unwrap();
         let mut up = [0; 3];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();

@@ -16,7 +16,7 @@ use russh::server::{Auth, ChannelOpenHandle, Msg, Session};
 use russh::{Channel, ChannelId, ChannelMsg, Preferred, client, kex, server};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, connection_on, library};
+use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, connection_on, library, pattern};
 
 /// Where the server of this file listens, and what the policy sends there.
 const RUSSH_PORT: u16 = 2501;
@@ -44,9 +44,6 @@ fn russh_on_either_side() {
     let (host_key, _public) = user.make_key("host", "ed25519").unwrap();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for name in KEXES {
-        // The gateway asks servers for the best exchange first: it has to take what is left.
-        let listener = TcpListener::bind(SocketAddr::new(address, RUSSH_PORT));
-        drop(listener.unwrap_err());
         let seen = serve(&runtime, &world, &host_key, name);
         for port in [22, RUSSH_PORT] {
             let to = SocketAddr::new(address, port);
@@ -81,7 +78,7 @@ async fn talk(stream: TcpStream, name: kex::Name) -> Result<(), russh::Error> {
     assert!(session.authenticate_password("alice", sshd::PASSWORD).await?.success());
     let mut channel = session.channel_open_session().await?;
     channel.exec(true, "cat").await?;
-    let sent: Vec<u8> = (0..ECHO_BYTES).map(|index| (index % 241) as u8).collect();
+    let sent = pattern(ECHO_BYTES);
     let mut writer = channel.make_writer();
     let sending = {
         let sent = sent.clone();
@@ -94,10 +91,10 @@ async fn talk(stream: TcpStream, name: kex::Name) -> Result<(), russh::Error> {
     let receiving = async {
         let (mut received, mut status) = (Vec::new(), None);
         while let Some(message) = channel.wait().await {
-            match message {
-                ChannelMsg::Data { data } => received.extend_from_slice(&data),
-                ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
-                _ => {}
+            if let ChannelMsg::Data { data } = message {
+                received.extend_from_slice(&data);
+            } else if let ChannelMsg::ExitStatus { exit_status } = message {
+                status = Some(exit_status);
             }
         }
         (received, status)

@@ -21,7 +21,8 @@ const BUFFER_BYTES: usize = 32 * 1024 * 1024;
 /// The longest frame there is: a segment of 64 KiB that no device has cut yet, and its headers.
 const FRAME_BYTES_MAX: usize = 66 * 1024;
 
-/// How long the capture goes on without a frame before it looks whether it shall end (microseconds).
+/// How long the capture goes on without a frame before it looks whether it shall end, in
+/// microseconds.
 const QUIET_US: i64 = 100_000;
 
 /// A running capture of all interfaces of one namespace, in both directions.
