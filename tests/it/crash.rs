@@ -27,6 +27,9 @@ const OTHER_PORT: u16 = 7000;
 /// The most that may be lost of a session (promise 1 of the audit trail).
 const LOSS_NS: u64 = 1_000_000_000;
 
+/// Exit code of `trail verify` for a trail that a restart has closed.
+const RECOVERED: i32 = 3;
+
 /// How long a connection that nobody answers is tried.
 const UNANSWERED: Duration = Duration::from_secs(2);
 
@@ -81,8 +84,9 @@ fn killed_in_the_middle_of_a_session() {
         assert!(!spooled.exists(), "the trail is still in the spool");
         let stored = proxyd.trail(&row.trail);
         let verified = proxyd.command(&verify, &[&stored]).unwrap();
-        assert_eq!(verified.code(), 0, "{}", verified.text());
+        assert_eq!(verified.code(), RECOVERED, "{}", verified.text());
         assert!(verified.text().contains("closed after a crash"), "{}", verified.text());
+        assert!(!row.trail_hash.is_empty() && verified.text().contains(&row.trail_hash));
         check_loss(&proxyd, &auditor, &stored, seen);
 
         // New connections are the proxy's again, and show the user the same host key as before.

@@ -112,6 +112,8 @@ impl Path<'_> {
         let verified = self.proxyd.command(&verify, &[&trail]).unwrap();
         assert_eq!(verified.code(), 0, "{}", verified.text() + &verified.stderr);
         assert!(verified.text().contains("complete"), "{}", verified.text());
+        let hash = &row.trail_hash;
+        assert!(!hash.is_empty() && verified.text().contains(hash), "{hash}");
     }
 
     /// A shell in a terminal: its size, a change of size, and the key that interrupts.

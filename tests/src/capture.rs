@@ -4,7 +4,6 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::errno::Errno;
@@ -45,12 +44,6 @@ impl Capture {
     pub fn stop(self) -> anyhow::Result<Vec<Vec<u8>>> {
         self.stop.store(true, Ordering::Release);
         self.reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    /// How long [`Capture::stop`] waits for one more frame.
-    #[must_use]
-    pub const fn quiet() -> Duration {
-        Duration::from_micros(QUIET_US.unsigned_abs())
     }
 }
 
