@@ -134,7 +134,9 @@ impl Gateway {
             tasks.clone(),
         )?;
         let recover = recordings.clone();
-        tokio::task::spawn_blocking(move || recover.recover()).await??;
+        for trail in tokio::task::spawn_blocking(move || recover.recover()).await?? {
+            store.keep_trail_hash(&trail.name, &trail.hash).await?;
+        }
         let ssh = Ssh {
             clock,
             host_keys: HostKeys::new(store.clone(), clock),

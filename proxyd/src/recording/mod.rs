@@ -119,3 +119,8 @@ impl Recordings {
         Ok(recorder)
     }
 }
+
+/// A hash as it stands in rows.
+fn hexadecimal(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,7 +1,7 @@
 //! Where trails live: the spool while they are written, the store once they are sealed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufReader, Seek as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,8 @@ pub struct Recovered {
     pub name: String,
     /// What was found and done.
     pub recovery: Recovery,
+    /// The hash that it ends with, in hexadecimal.
+    pub hash: String,
 }
 
 impl Spool {
@@ -85,9 +87,9 @@ impl Spool {
                 continue;
             }
             match self.recover_one(&name, signing_key, wall_ns) {
-                Ok(recovery) => {
-                    warn!(trail = name, ?recovery, "Closed a trail that was left open");
-                    recovered.push(Recovered { name, recovery });
+                Ok((recovery, hash)) => {
+                    warn!(trail = name, hash, "Closed a trail that was left open");
+                    recovered.push(Recovered { name, recovery, hash });
                 }
                 Err(error) => {
                     error!(trail = name, %error, source = ?error, "Trail left in the spool");
@@ -97,21 +99,26 @@ impl Spool {
         Ok(recovered)
     }
 
+    /// Gives what was done, and the hash that the trail ends with.
     fn recover_one(
         &self,
         name: &str,
         signing_key: &SigningKey,
         wall_ns: u64,
-    ) -> Result<Recovery, RecordingError> {
+    ) -> Result<(Recovery, String), RecordingError> {
         let path = self.spool.join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         let mut opened = options.open(&path).map_err(file("open the trail", &path))?;
         let reason = "the daemon ended without closing the trail";
+        let damaged = |source| RecordingError::Trail { path: path.clone(), source };
         let recovery = proxyd_trail::recover(&mut opened, signing_key, reason, wall_ns)
-            .map_err(|source| RecordingError::Trail { path, source })?;
+            .map_err(damaged)?;
+        opened.rewind().map_err(file("read the trail", &path))?;
+        let report = proxyd_trail::verify(BufReader::new(opened), Some(&signing_key.public()))
+            .map_err(damaged)?;
         self.store(name)?;
-        Ok(recovery)
+        Ok((recovery, super::hexadecimal(&report.hash)))
     }
 }
 
@@ -177,7 +184,10 @@ mod tests {
         let recovered = spool.recover(&key, 2).unwrap();
         assert_eq!(recovered.len(), 1);
         assert_eq!(recovered[0].name, "b.trail");
-        assert!(matches!(recovered[0].recovery, Recovery::Closed { .. }));
+        let Recovery::Closed { summary, .. } = &recovered[0].recovery else {
+            panic!("{:?}", recovered[0].recovery);
+        };
+        assert_eq!(recovered[0].hash, super::super::hexadecimal(&summary.hash));
         assert!(path("spool").join("a.trail").exists(), "left for an operator");
         let stored = File::open(path("store").join("b.trail")).unwrap();
         assert!(proxyd_trail::verify(stored, Some(&key.public())).unwrap().is_complete());

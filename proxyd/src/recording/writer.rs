@@ -101,7 +101,7 @@ impl Open {
     fn end(self, reason: &str) -> Result<String, RecordingError> {
         let wall_ns = self.clock.wall_ns();
         match self.writer.end(reason, wall_ns) {
-            Ok(summary) => Ok(summary.hash.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Ok(summary) => Ok(super::hexadecimal(&summary.hash)),
             Err(source) => Err(RecordingError::Trail { path: self.path, source }),
         }
     }

@@ -106,6 +106,13 @@ impl Store {
             .collect()
     }
 
+    /// Enters the hash of a trail that was closed after its session; one that is there stays.
+    pub async fn keep_trail_hash(&self, trail: &str, hash: &str) -> Result<(), StoreError> {
+        let statement = "UPDATE session SET trail_hash = ? WHERE trail = ? AND trail_hash = ''";
+        let result = sqlx::query(statement).bind(hash).bind(trail).execute(&self.writer).await;
+        result.map(drop).map_err(failed("write the hash of a trail"))
+    }
+
     /// Ends the rows that a daemon left behind when it was killed; gives how many there were.
     pub async fn end_abandoned(&self, ended_ns: u64) -> Result<u64, StoreError> {
         let statement = "UPDATE session SET outcome = 'cut', ended_ns = ?, \
