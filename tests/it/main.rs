@@ -11,7 +11,13 @@ mod steering_paths;
 #[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
+mod ssh_channels;
+#[cfg(test)]
 mod ssh_denied;
+#[cfg(test)]
+mod trail;
+#[cfg(test)]
+mod unmatched;
 #[cfg(test)]
 mod steering_program;
 

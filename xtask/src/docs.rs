@@ -22,8 +22,11 @@ pub(crate) fn check(shell: &Shell) -> Result<()> {
     if committed != reference(shell)? {
         bail!("{REFERENCE} is not what the code says: run `cargo xtask docs`");
     }
-    let scope = ["--workspace", "--exclude", "steering-ebpf", "--no-deps", "--locked"];
-    cmd!(shell, "cargo doc {scope...}").env("RUSTDOCFLAGS", "-D warnings").run()?;
+    // Whoever reads this code reads the private parts too.
+    let scope = ["--workspace", "--exclude", "steering-ebpf", "--locked"];
+    cmd!(shell, "cargo doc {scope...} --no-deps --document-private-items")
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")
+        .run()?;
     Ok(())
 }
 

@@ -36,7 +36,7 @@ const VERSION_PREFIX: &str = "SSH-2.0-";
 /// Shown in the place of a password hash.
 const HIDDEN: &str = "[hidden]";
 
-/// An argon2id hash of a password; written as "[hidden]".
+/// An argon2id hash of a password; written as `[hidden]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Argon2idHash(pub(crate) PasswordHash);
 
@@ -115,7 +115,7 @@ impl Value for PublicKeyLine {
     }
 }
 
-/// Reads "type base64 [comment]" and checks that the wire form holds the same type.
+/// Reads `type base64 [comment]` and checks that the wire form holds the same type.
 fn parse_public_key(text: &str) -> Result<PublicKeyLine, String> {
     let mut words = text.splitn(3, ' ').map(str::trim);
     let algorithm = words.next().unwrap_or_default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxyd_policy::admit::Admitted;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use super::protocol::{ClientHalf as _, Protocol};
 use crate::channel;
@@ -39,7 +39,9 @@ async fn run<P: Protocol>(
     accepted: Accepted,
     recorder: &mut Option<Recorder>,
 ) -> Result<(), Stop> {
-    open(ctx, session, admitted).await?;
+    let name = admitted.policy().name.clone();
+    session.note(Event::Policy { name: name.clone() });
+    session.update(|live| live.policy = name);
     let token = session.token().clone();
     let greeted = unless(&token, protocol.greet(session, admitted, accepted)).await;
     let mut client = greeted.unwrap_or_else(|| Err(session.terminated()))?;
@@ -78,6 +80,7 @@ async fn log_in<P: Protocol>(
     admitted: &Admitted,
     client: &mut P::Client,
 ) -> Result<(Authorized, P::Server), Stop> {
+    save(ctx, session).await.map_err(|error| Stop::gateway("open", error))?;
     step(session, "gateway-authentication");
     let user = ctx.gateways.authenticate(session, admitted, client).await?;
     session.update(|live| user.name().clone_into(&mut live.gateway_user));
@@ -96,15 +99,6 @@ async fn log_in<P: Protocol>(
     let server = protocol.log_in(session, admitted, &authorized, link, client).await?;
     step(session, "relay");
     Ok((authorized, server))
-}
-
-/// Enters the session's row before anything of it happens.
-async fn open(ctx: &Ctx, session: &mut Session, admitted: &Admitted) -> Result<(), Stop> {
-    let name = admitted.policy().name.clone();
-    session.note(Event::Policy { name: name.clone() });
-    session.update(|live| live.policy = name);
-    let row = session.row().clone();
-    ctx.store.put_session(&row).await.map_err(|error| Stop::gateway("open", error))
 }
 
 /// Opens the trail where the policy records, and writes down what is known so far.
@@ -134,12 +128,19 @@ async fn start_recording(
 }
 
 /// Seals the trail, writes the row, leaves the one line of the session in the log.
+///
+/// A client that leaves before it has tried to authenticate leaves a line alone: writing a row for
+/// each would let anybody who can open connections keep the disk busy.
 async fn finish(
     ctx: &Ctx,
     mut session: Session,
     recorder: Option<Recorder>,
     result: Result<(), Stop>,
 ) {
+    if matches!(result, Err(Stop::ClientGone)) && !session.is_saved() {
+        debug!(session_id = %session.id(), client = %session.flow().client, "Client left at once");
+        return;
+    }
     let (outcome, reason) = match &result {
         Ok(()) => ("completed", String::new()),
         Err(stop) => (stop.outcome(), stop.reason()),
@@ -148,25 +149,33 @@ async fn finish(
     if let Some(mut recorder) = recorder {
         recorder.event(&ended);
         let end = if reason.is_empty() { outcome } else { &reason };
-        let sealed = tokio::time::timeout(SEAL_LIMIT, recorder.finish(end)).await;
-        match sealed {
-            Ok(Ok(hash)) => session.row().trail_hash = hash,
-            Ok(Err(error)) => {
-                error!(session_id = %session.id(), %error, "A trail could not be sealed");
-            }
-            Err(_elapsed) => {
-                error!(session_id = %session.id(), "A trail is not sealed yet; its writer goes on");
-            }
-        }
+        seal(&mut session, recorder, end).await;
     }
-    let ended_ns = ctx.clock.wall_ns();
     let row = session.row();
-    row.ended_ns = Some(ended_ns);
+    row.ended_ns = Some(ctx.clock.wall_ns());
     outcome.clone_into(&mut row.outcome);
-    row.reason.clone_from(&reason);
+    row.reason = reason;
     if let Err(error) = save(ctx, &mut session).await {
         error!(session_id = %session.id(), %error, "A session's row could not be written");
     }
+    tell(&mut session);
+}
+
+/// Ends the trail; what cannot be sealed now is closed when the daemon next starts.
+async fn seal(session: &mut Session, recorder: Recorder, reason: &str) {
+    match tokio::time::timeout(SEAL_LIMIT, recorder.finish(reason)).await {
+        Ok(Ok(hash)) => session.row().trail_hash = hash,
+        Ok(Err(error)) => {
+            error!(session_id = %session.id(), %error, "A trail could not be sealed");
+        }
+        Err(_elapsed) => {
+            error!(session_id = %session.id(), "A trail is not sealed yet; its writer goes on");
+        }
+    }
+}
+
+/// The one line of a session in the log.
+fn tell(session: &mut Session) {
     let duration_ms = u64::try_from(session.age().as_millis()).unwrap_or(u64::MAX);
     let row = session.row();
     info!(
@@ -178,8 +187,8 @@ async fn finish(
         target_addr = row.target,
         gateway_user = row.gateway_user,
         server_user = row.remote_user,
-        outcome,
-        reason,
+        outcome = row.outcome,
+        reason = row.reason,
         trail = row.trail,
         duration_ms,
         "Session closed"
@@ -193,6 +202,7 @@ const SEAL_LIMIT: Duration = Duration::from_secs(60);
 async fn save(ctx: &Ctx, session: &mut Session) -> Result<(), crate::store::StoreError> {
     let row = session.row().clone();
     ctx.store.put_session(&row).await?;
+    session.saved();
     let (events, lost) = session.take_waiting();
     if lost > 0 {
         error!(session_id = %row.id, lost, "A session left more events than are kept");

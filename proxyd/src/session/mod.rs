@@ -35,6 +35,7 @@ pub struct Session {
     row: SessionRow,
     waiting: Vec<Timed>,
     lost: u64,
+    is_saved: bool,
 }
 
 impl Session {
@@ -64,8 +65,8 @@ impl Session {
             reason: String::new(),
         };
         let started = clock.now();
-        let (waiting, lost) = (Vec::new(), 0);
-        Self { id: live.id, clock, started, flow, policies, entry, row, waiting, lost }
+        let (waiting, lost, is_saved) = (Vec::new(), 0, false);
+        Self { id: live.id, clock, started, flow, policies, entry, row, waiting, lost, is_saved }
     }
 
     /// The session's id.
@@ -138,6 +139,17 @@ impl Session {
             self.row.gateway_user.clone_from(&live.gateway_user);
             self.row.remote_user.clone_from(&live.remote_user);
         });
+    }
+
+    /// Whether the session has a row in the database.
+    #[must_use]
+    pub const fn is_saved(&self) -> bool {
+        self.is_saved
+    }
+
+    /// The session's row was written.
+    pub const fn saved(&mut self) {
+        self.is_saved = true;
     }
 
     /// The session's row, to be written.

@@ -54,7 +54,7 @@ pub struct RequestedTarget {
     pub port: Option<u16>,
 }
 
-/// The outcome of [`choose`].
+/// The outcome of [`TargetPolicy::choose`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// This address, checked.

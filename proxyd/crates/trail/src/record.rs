@@ -165,13 +165,21 @@ impl Record<'_> {
     /// Appends the encoded record with its time since the session's start; fails, leaving `out`
     /// as it was, if a field or the payload is above its limit.
     pub fn encode(&self, t_ns: u64, out: &mut Vec<u8>) -> Result<(), TrailError> {
-        let mut payload = Vec::new();
-        self.encode_payload(&mut payload)?;
-        let length = length_u32("record payload", payload.len(), RECORD_PAYLOAD_BYTES_MAX)?;
+        let start = out.len();
         out.push(self.code());
-        out.extend_from_slice(&length.to_be_bytes());
+        // The payload goes where it stays; its length is known behind it.
+        let length_at = out.len();
+        out.extend_from_slice(&[0; size_of::<u32>()]);
         out.extend_from_slice(&t_ns.to_be_bytes());
-        out.extend_from_slice(&payload);
+        let payload_at = out.len();
+        let length = self.encode_payload(out).and_then(|()| {
+            length_u32("record payload", out.len() - payload_at, RECORD_PAYLOAD_BYTES_MAX)
+        });
+        let length = length.inspect_err(|_refused| out.truncate(start))?;
+        // INVARIANT: the length's bytes were written above.
+        if let Some(field) = out.get_mut(length_at..).and_then(<[u8]>::first_chunk_mut) {
+            *field = length.to_be_bytes();
+        }
         Ok(())
     }
 

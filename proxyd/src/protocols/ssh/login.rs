@@ -139,7 +139,7 @@ impl Login {
             }
         }
         let gateway_done = policy.gateway != GatewayAuthentication::None;
-        // Only where the policy puts passwords first: the gateway's password is shown to the server.
+        // Only where the policy puts passwords first: the server sees the gateway's password.
         if policy.server.first() == Some(&ServerMethod::Password)
             && methods.iter().any(|method| method == "password")
             && let Some(password) = client.given_password()

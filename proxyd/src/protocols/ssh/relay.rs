@@ -115,7 +115,7 @@ impl Driver<'_> {
             let client = self.pump(Side::Client)?;
             let server = self.pump(Side::Server)?;
             let sent =
-                flush(&mut self.client, Blame::Client)? | flush(&mut self.server, Blame::Server)?;
+                flush(&mut self.client, Side::Client)? | flush(&mut self.server, Side::Server)?;
             if client == Flow::Ended || server == Flow::Ended {
                 return Ok(());
             }
@@ -441,13 +441,13 @@ fn read(link: &mut Link) -> io::Result<Flow> {
 }
 
 /// Writes what can be written without waiting; tells whether anything was.
-fn flush(link: &mut Link, blame: Blame) -> Result<bool, Stop> {
+fn flush(link: &mut Link, side: Side) -> Result<bool, Stop> {
     let mut sent = false;
     while !link.leg.out().is_empty() {
         match link.stream.try_write(link.leg.out()) {
             Ok(bytes) => link.leg.sent(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) => return Err(Stop::Failed(failure(blame, LinkError::Socket(error)))),
+            Err(error) => return Err(lost(side, error)),
         }
         sent = true;
     }
@@ -464,21 +464,16 @@ fn ended(from: Side, how: LinkError) -> Result<Flow, Stop> {
 
 /// The peer of `side` broke the protocol.
 fn broken(side: Side, error: impl std::error::Error + Send + Sync + 'static) -> Stop {
-    Stop::Failed(failure(blame(side), error))
+    match side {
+        Side::Client => Stop::client("relay", error),
+        Side::Server => Stop::server("relay", error),
+    }
 }
 
 /// The connection of `side` was lost.
 fn lost(side: Side, error: io::Error) -> Stop {
-    Stop::Failed(failure(blame(side), LinkError::Socket(error)))
-}
-
-fn failure(blame: Blame, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    Failure { step: "relay", blame, error: Box::new(error) }
-}
-
-const fn blame(side: Side) -> Blame {
     match side {
-        Side::Client => Blame::Client,
-        Side::Server => Blame::Server,
+        Side::Client => Stop::ClientGone,
+        Side::Server => broken(side, LinkError::Socket(error)),
     }
 }

@@ -25,7 +25,7 @@ pub(super) enum Step {
     Found(Found),
 }
 
-/// An [`Event`] that does not borrow yet.
+/// An [`crate::transport::Event`] that does not borrow yet.
 pub(super) enum Found {
     HostKey(KeyAlgorithm),
     Established,

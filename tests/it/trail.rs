@@ -1,0 +1,278 @@
+//! The recording of a real session: proven, read, replayed, exported; and whatever is done to it
+//! afterwards is noticed and named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::peer::ssh::Client;
+use e2e::peer::sshd::{self, Sshd};
+use e2e::process::Finished;
+use e2e::proxyd::{Proxyd, Settings};
+use e2e::terminal::Size;
+use e2e::wait::wait_until;
+use e2e::world::{Family, Host, World};
+
+use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library};
+
+/// What the user types while the server does not echo it.
+const TYPED_SECRET: &str = "typed-but-never-shown";
+
+/// Bytes of a trail's fixed start: magic, version, body length, check (see docs/trail-format.md).
+const PREAMBLE_BYTES: usize = 8 + 2 + 4 + 4;
+/// Bytes of a signature.
+const SIGNATURE_BYTES: usize = 64;
+/// Bytes of a frame's head: kind, trail tag, sequence, body length, check.
+const HEAD_BYTES: usize = 1 + 4 + 8 + 4 + 4;
+/// Bytes of a frame's hash.
+const HASH_BYTES: usize = 32;
+
+/// Every so many bytes one is changed: each changed file is verified by a process of its own.
+const FLIP_STEP: usize = 211;
+
+/// One recorded session, and who can open what of it.
+struct Recorded<'w> {
+    proxyd: Proxyd<'w>,
+    trail: PathBuf,
+    key: String,
+    session: String,
+    auditor: Auditor,
+    head_of_audit: Auditor,
+    other: Auditor,
+}
+
+impl<'w> Recorded<'w> {
+    fn new(world: &'w World) -> Self {
+        let auditor = Auditor::new(world, "auditor");
+        let head_of_audit = Auditor::new(world, "head-of-audit");
+        let other = Auditor::new(world, "other");
+        let upstream = format!(
+            "recipients = [[\"{}\"]]\nupstream_recipients = [[\"{}\"]]\n",
+            auditor.recipient, head_of_audit.recipient
+        );
+        let library = library(&auditor, &[]);
+        let one_group = format!("recipients = [[\"{}\"]]\n", auditor.recipient);
+        assert!(library.contains(&one_group));
+        let policies = connection(world, "open", OPEN) + &library.replace(&one_group, &upstream);
+        let settings = Settings { policies: &policies, ..Settings::default() };
+        let proxyd = Proxyd::start(world, settings).unwrap();
+        let _server = Sshd::start(world).unwrap();
+        let client = Client::new(world, "alice").unwrap();
+        let mut records = Records::new(&proxyd);
+        let to = format!("alice@{}", world.address(Host::Server, Family::V4));
+        let call = client.ssh().arg(to).reply("'s password:", sshd::PASSWORD);
+        let mut terminal = call.terminal(Size { rows: 24, columns: 80 }).unwrap();
+        terminal.send("echo first-$((40+1))\r").unwrap();
+        terminal.expect("first-41", LIMIT).unwrap();
+        let live = records.all();
+        let spooled = proxyd.spooled(&live[0].trail);
+        let bytes = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
+        // The session is longer than one flush, so that its trail has several seals.
+        for round in 1..=3 {
+            let before = bytes(&spooled);
+            let ask = "stty -echo; echo ask-$((30+N)); read -r x; stty echo; echo shown-$((40+N))";
+            terminal.send(&format!("{}\r", ask.replace('N', &round.to_string()))).unwrap();
+            terminal.expect(&format!("ask-{}", 30 + round), LIMIT).unwrap();
+            terminal.send(&format!("{TYPED_SECRET}\r")).unwrap();
+            terminal.expect(&format!("shown-{}", 40 + round), LIMIT).unwrap();
+            wait_until("the trail to grow", LIMIT, || bytes(&spooled) > before).unwrap();
+        }
+        terminal.resize(Size { rows: 30, columns: 90 }).unwrap();
+        terminal.send("exit\r").unwrap();
+        terminal.finish(LIMIT).unwrap();
+        let row = records.next().row;
+        let (trail, key) = (proxyd.trail(&row.trail), proxyd.public_key().unwrap());
+        let session = row.id.to_string();
+        Self { proxyd, trail, key, session, auditor, head_of_audit, other }
+    }
+
+    /// Runs `proxyd trail VERB` on the recording.
+    fn trail(&self, verb: &str, identities: &[&Auditor]) -> Finished {
+        let identities =
+            identities.iter().map(|who| format!("--identity {}", who.identity.display()));
+        let identities = identities.collect::<Vec<_>>().join(" ");
+        let words = format!("trail {verb} --key {} {identities}", self.key);
+        self.proxyd.command(&words, &[&self.trail]).unwrap()
+    }
+
+    /// Runs `proxyd trail verify` on these bytes.
+    fn verify(&self, bytes: &[u8]) -> Finished {
+        let path = self.proxyd.directory().join("changed.trail");
+        fs::write(&path, bytes).unwrap();
+        self.proxyd.command(&format!("trail verify --key {}", self.key), &[&path]).unwrap()
+    }
+}
+
+#[test]
+fn a_recording_is_read() {
+    let world = World::router().unwrap();
+    let recorded = Recorded::new(&world);
+    let (auditor, both) = (&recorded.auditor, [&recorded.auditor, &recorded.head_of_audit]);
+
+    let verified = recorded.trail("verify", &[]);
+    assert_eq!(verified.code(), 0, "{}", verified.stderr);
+    assert!(verified.text().contains("complete"), "{}", verified.text());
+
+    let info = recorded.trail("info", &[]).ok().unwrap().text();
+    for part in [&recorded.session, "policy      open", "ended       ", &auditor.recipient] {
+        assert!(info.contains(part), "no {part:?} in {info}");
+    }
+
+    let replayed = recorded.trail("replay --speed 0", &[auditor]).ok().unwrap();
+    let shown = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    for part in ["first-41", "shown-41", "shown-42", "shown-43"] {
+        assert!(shown.contains(part), "no {part:?} in {shown}");
+    }
+
+    // What the server showed opens with one identity, what the user typed with the other.
+    let cast = recorded.trail("export --format asciicast", &[auditor]).ok().unwrap().text();
+    assert!(cast.starts_with("{\"version\": 2") || cast.starts_with("{\"version\":2"), "{cast}");
+    assert!(cast.contains("shown-42"), "{cast}");
+    assert!(cast.contains("90x30"), "{cast}");
+    assert!(!cast.contains(TYPED_SECRET), "what was typed is there: {cast}");
+    assert!(events(&cast, "i").is_empty(), "{cast}");
+    let cast = recorded.trail("export --format asciicast", &both).ok().unwrap().text();
+    let typed = events(&cast, "i").concat();
+    assert!(typed.contains(TYPED_SECRET), "{typed}");
+
+    for (name, identities) in [("nobody's", vec![&recorded.other]), ("no", vec![])] {
+        let refused = recorded.trail("replay --speed 0", &identities);
+        assert_ne!(refused.code(), 0, "{name} identity opens it");
+        assert!(!refused.text().contains("shown-42"), "{name}");
+        assert!(!refused.stderr.is_empty(), "{name}");
+    }
+
+    // Nothing of it can be read from the file itself.
+    let bytes = fs::read(&recorded.trail).unwrap();
+    for secret in [TYPED_SECRET, "shown-42", sshd::PASSWORD] {
+        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+        assert!(!found, "{secret} is in the file");
+    }
+    let other_key = "ed25519:".to_owned() + &"00".repeat(32);
+    let words = format!("trail verify --key {other_key}");
+    let verified = recorded.proxyd.command(&words, &[&recorded.trail]).unwrap();
+    assert_ne!(verified.code(), 0, "another key's signature is taken: {}", verified.text());
+}
+
+/// The texts of a cast's events of one kind.
+fn events(cast: &str, kind: &str) -> Vec<String> {
+    let lines = cast.lines().skip(1).map(|line| serde_json::from_str::<Vec<_>>(line).unwrap());
+    let of_kind = lines.filter(|event: &Vec<serde_json::Value>| event[1] == kind);
+    of_kind.map(|event| event[2].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn whatever_is_done_to_a_trail_is_named() {
+    let world = World::router().unwrap();
+    let recorded = Recorded::new(&world);
+    let whole = fs::read(&recorded.trail).unwrap();
+    let (header, frames) = split(&whole);
+    assert!(frames.len() >= 7, "{} frames", frames.len());
+    let joined = |frames: &[&[u8]]| [&[header], frames].concat().concat();
+    assert_eq!(joined(&frames), whole);
+
+    let without = |index: usize| {
+        let mut frames = frames.clone();
+        frames.remove(index);
+        joined(&frames)
+    };
+    let swapped = |a: usize, b: usize| {
+        let mut frames = frames.clone();
+        frames.swap(a, b);
+        joined(&frames)
+    };
+    let repeated = |index: usize| {
+        let mut frames = frames.clone();
+        frames.insert(index, frames[index]);
+        joined(&frames)
+    };
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        bytes
+    };
+    let offset = |index: usize| header.len() + frames[..index].concat().len();
+    let last = frames.len() - 1;
+    let cases: Vec<(&str, Vec<u8>, String)> = vec![
+        (
+            "a frame removed",
+            without(2),
+            "altered at frame 2".to_owned()
+                + &at(offset(2))
+                + ": frame 3 stands here: the frames before it were removed",
+        ),
+        ("the first frame removed", without(0), "altered at frame 0".into()),
+        (
+            "neighbours swapped",
+            swapped(2, 3),
+            "altered at frame 2".to_owned()
+                + &at(offset(2))
+                + ": frame 3 stands here, the expected frame comes later: frames were swapped",
+        ),
+        ("distant frames swapped", swapped(1, 4), "altered at frame 1".into()),
+        ("a frame repeated", repeated(3), "frame 3 is repeated".into()),
+        (
+            "the end cut off",
+            joined(&frames[..last]),
+            format!("cut at byte {}: {last} frames are intact", offset(last)),
+        ),
+        (
+            "the tail cut off",
+            joined(&frames[..3]),
+            format!("cut at byte {}: 3 frames are intact", offset(3)),
+        ),
+        (
+            "cut within a frame",
+            whole[..offset(4) + 30].to_vec(),
+            format!("cut at byte {}: 4 frames are intact", offset(4)),
+        ),
+        (
+            "the last byte cut off",
+            whole[..whole.len() - 1].to_vec(),
+            format!("cut at byte {}", offset(last)),
+        ),
+        (
+            "a byte of a body flipped",
+            flipped(offset(2) + HEAD_BYTES + 3),
+            "altered at frame 2".to_owned() + &at(offset(2)) + ": bytes of the frame were changed",
+        ),
+        (
+            "a byte of a head flipped",
+            flipped(offset(2) + 7),
+            "altered at frame 2".to_owned()
+                + &at(offset(2))
+                + ": bytes of the frame's head were changed",
+        ),
+        ("bytes behind the end", [&whole[..], b"x"].concat(), "bytes follow the end".into()),
+    ];
+    for (name, bytes, said) in cases {
+        let verified = recorded.verify(&bytes);
+        let text = verified.text() + &verified.stderr;
+        assert_eq!(verified.code(), 1, "{name}: {text}");
+        assert!(text.contains(&said), "{name}: {text}");
+    }
+    // Wherever a byte is flipped, the header included, it shows.
+    for position in (0..whole.len()).step_by(FLIP_STEP) {
+        let verified = recorded.verify(&flipped(position));
+        assert_eq!(verified.code(), 1, "byte {position} of {}: {}", whole.len(), verified.text());
+    }
+    assert_eq!(recorded.verify(&whole).code(), 0, "the whole one is still whole");
+}
+
+fn at(offset: usize) -> String {
+    format!(", byte {offset}")
+}
+
+/// The header of a trail, and its frames.
+fn split(trail: &[u8]) -> (&[u8], Vec<&[u8]>) {
+    assert!(trail.starts_with(b"\x89proxyd\n"));
+    let body = u32::from_be_bytes(trail[10..14].try_into().unwrap());
+    let (header, mut rest) = trail.split_at(PREAMBLE_BYTES + body as usize + SIGNATURE_BYTES);
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let body = u32::from_be_bytes(rest[13..17].try_into().unwrap());
+        let (frame, after) = rest.split_at(HEAD_BYTES + body as usize + HASH_BYTES);
+        frames.push(frame);
+        rest = after;
+    }
+    (header, frames)
+}
