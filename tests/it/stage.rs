@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e::proxyd::{Proxyd, make_identity};
 use e2e::wait::wait_for;
 use e2e::world::{Family, Host, World};
-use proxyd::session::row::SessionRow;
+use proxyd::session::row::{ACTIVE, SessionRow};
 use proxyd::store::Store;
 use proxyd::store::sessions::EventRow;
 use tokio::runtime::{Builder, Runtime};
@@ -182,10 +182,11 @@ impl Records {
         let closed = wait_for("a session on record to be closed", LIMIT, || {
             let is_new = |row: &SessionRow| !self.seen.contains(&row.id.to_string());
             let Some(row) = self.all().into_iter().rev().find(is_new) else { return Ok(None) };
+            if row.outcome == ACTIVE {
+                return Ok(None);
+            }
             let events = self.events(&row);
-            // The end is written last.
-            let ended = events.iter().any(|event| event.name == "ended");
-            Ok(ended.then_some(Closed { row, events }))
+            Ok(Some(Closed { row, events }))
         });
         let closed = closed.unwrap();
         self.seen.insert(closed.row.id.to_string());

@@ -201,13 +201,13 @@ const SEAL_LIMIT: Duration = Duration::from_secs(60);
 /// Brings the row up to date and writes the events that wait.
 async fn save(ctx: &Ctx, session: &mut Session) -> Result<(), crate::store::StoreError> {
     let row = session.row().clone();
-    ctx.store.put_session(&row).await?;
-    session.saved();
     let (events, lost) = session.take_waiting();
     if lost > 0 {
         error!(session_id = %row.id, lost, "A session left more events than are kept");
     }
-    ctx.store.add_events(row.id, &events).await
+    ctx.store.save_session(&row, &events).await?;
+    session.saved();
+    Ok(())
 }
 
 fn step(session: &mut Session, name: &'static str) {

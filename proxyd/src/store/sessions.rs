@@ -23,8 +23,10 @@ pub struct EventRow {
 }
 
 impl Store {
-    /// Enters a session, or brings its row up to date.
-    pub async fn put_session(&self, row: &SessionRow) -> Result<(), StoreError> {
+    /// Enters a session or brings its row up to date, and adds events to it; all or nothing.
+    pub async fn save_session(&self, row: &SessionRow, events: &[Timed]) -> Result<(), StoreError> {
+        let doing = "write the session";
+        let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
         let statement = "INSERT INTO session (id, started_ns, ended_ns, protocol, \
              policy, client, original_destination, target, gateway_user, remote_user, trail, \
              trail_hash, outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
@@ -48,23 +50,16 @@ impl Store {
             .bind(&row.trail_hash)
             .bind(&row.outcome)
             .bind(&row.reason)
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await
-            .map_err(failed("write the session's row"))?;
-        Ok(())
-    }
-
-    /// Adds events to a session that has a row; all or none.
-    pub async fn add_events(&self, session: Uuid, events: &[Timed]) -> Result<(), StoreError> {
-        let doing = "write the session's events";
-        let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
+            .map_err(failed(doing))?;
         for timed in events {
             let fields: BTreeMap<_, _> = timed.event.fields().into_iter().collect();
             let fields = serde_json::to_string(&fields)
                 .map_err(|_impossible| StoreError::Damaged { what: "event" })?;
             let at_ns = i64::try_from(timed.at.as_nanos()).unwrap_or(i64::MAX);
             sqlx::query("INSERT INTO event (session, at_ns, name, fields) VALUES (?, ?, ?, ?)")
-                .bind(session.to_string())
+                .bind(row.id.to_string())
                 .bind(at_ns)
                 .bind(timed.event.name())
                 .bind(fields)
@@ -190,16 +185,15 @@ mod tests {
         let path = directory.path().join("test.db");
         let store = Store::open(&path).await.unwrap();
         let mut session = row();
-        store.put_session(&session).await.unwrap();
+        store.save_session(&session, &[]).await.unwrap();
         session.outcome = "denied".to_owned();
         session.target = "10.2.0.9:22".to_owned();
         session.ended_ns = Some(9);
-        store.put_session(&session).await.unwrap();
         let event = Event::Target { address: "10.2.0.9:22".parse().unwrap() };
         let timed = Timed { at: Duration::from_nanos(5), event };
-        store.add_events(session.id, &[timed]).await.unwrap();
+        store.save_session(&session, &[timed]).await.unwrap();
         let left = row();
-        store.put_session(&left).await.unwrap();
+        store.save_session(&left, &[]).await.unwrap();
         drop(store);
 
         let store = Store::open(&path).await.unwrap();
@@ -211,15 +205,5 @@ mod tests {
         let fields = BTreeMap::from([("address".to_owned(), "10.2.0.9:22".to_owned())]);
         let expected = EventRow { at_ns: 5, name: "target".to_owned(), fields };
         assert_eq!(store.events(session.id).await.unwrap(), [expected]);
-    }
-
-    #[tokio::test]
-    async fn events_need_their_session() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("test.db")).await.unwrap();
-        let event = Event::Policy { name: "linux".to_owned() };
-        let timed = Timed { at: Duration::ZERO, event };
-        let result = store.add_events(Uuid::now_v7(), &[timed]).await;
-        assert!(matches!(result, Err(StoreError::Statement { .. })), "{result:?}");
     }
 }
