@@ -10,7 +10,7 @@ const FUZZ_SECONDS: u64 = 10;
 
 /// Runs every step, cheapest first; fails at the first that fails.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
-    setup::require_root(shell, "tests load eBPF programs and make network namespaces")?;
+    setup::require_root(shell, test::WHY_ROOT)?;
     step("setup");
     setup::install(shell)?;
     step("fmt");

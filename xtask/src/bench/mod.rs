@@ -40,7 +40,7 @@ pub(crate) fn run(shell: &Shell, bench: Bench) -> Result<()> {
 
 /// Builds the daemon as it is released, and runs this command again with it.
 fn run_with_release(shell: &Shell) -> Result<()> {
-    setup::install_for_demo(shell)?;
+    setup::install_to_run(shell)?;
     ebpf::build(shell)?;
     cmd!(shell, "cargo build --release --locked --package proxyd --bin proxyd").run()?;
     let binary = ebpf::target_directory()?.join("release/proxyd");

@@ -46,7 +46,7 @@ const LOG_LINES: usize = 20;
 /// Builds the gateway, shows what it does in network namespaces, and checks all that it shows.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
     setup::require_root(shell, "the demo loads eBPF programs and makes network namespaces")?;
-    setup::install_for_demo(shell)?;
+    setup::install_to_run(shell)?;
     ebpf::build(shell)?;
     cmd!(shell, "cargo build --locked --package proxyd --bin proxyd").run()?;
     tour()?;
