@@ -3,17 +3,25 @@
 //! A test that cannot run here fails and says what is missing.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod steering_paths;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
 mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
+#[cfg(test)]
+mod ssh_russh;
 #[cfg(test)]
 mod trail;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use e2e::proxyd::{Proxyd, Settings};
 use e2e::wait::{Stopwatch, wait_until};
 use e2e::world::{Family, Host, World};
 
-use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library};
+use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library, pattern};
 
 /// Bytes that go both ways at the same time.
 const BULK_BYTES: usize = 24 * 1024 * 1024;
@@ -128,7 +128,7 @@ impl<'w> Line<'w> {
     }
 
     fn ssh(&self) -> Call<'_> {
-        let call = self.client.ssh().reply("'s password:", sshd::PASSWORD);
+        let call = self.client.ssh().reply(sshd::ASKS, sshd::PASSWORD);
         call.env("LANG", "C.UTF-8").env("PX_GIVEN", "given").env("PX_HELD", "held")
     }
 }
@@ -177,7 +177,7 @@ fn both_ways_at_once() {
     let line = Line::new(&world);
     let mut child = line.ssh().arg(line.destination()).arg("cat").start_piped().unwrap();
     let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let sent: Vec<u8> = (0..BULK_BYTES).map(|index| (index % 253) as u8).collect();
+    let sent = pattern(BULK_BYTES);
     let received = thread::scope(|scope| {
         scope.spawn(|| {
             input.write_all(&sent).unwrap();

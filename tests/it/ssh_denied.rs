@@ -84,7 +84,7 @@ const CASES: &[Case] = &[
         options: "",
         command: "",
         code: 255,
-        said: "request failed on channel 0",
+        said: "proxyd: this type of channel is not allowed",
         outcome: "completed",
         reason: "",
         event: ("channel", "channel=0 denied=channel-type-not-allowed detail= kind=session-shell"),
@@ -95,7 +95,7 @@ const CASES: &[Case] = &[
         options: "-s",
         command: "sftp",
         code: 255,
-        said: "request failed on channel 0",
+        said: "proxyd: this type of channel is not allowed",
         outcome: "completed",
         reason: "",
         event: (
@@ -120,7 +120,7 @@ const CASES: &[Case] = &[
         options: "",
         command: "",
         code: 255,
-        said: "request failed on channel 0",
+        said: "proxyd: access is not allowed at this time",
         outcome: "completed",
         reason: "",
         event: ("channel", "channel=0 denied=outside-time detail= kind=session-shell"),
@@ -260,7 +260,7 @@ fn attempt(world: &World, client: &Client<'_>, records: &mut Records, case: &Cas
     if !case.command.is_empty() {
         call = call.arg(case.command);
     }
-    let run = call.reply("'s password:", sshd::PASSWORD).run(LIMIT).unwrap();
+    let run = call.reply(sshd::ASKS, sshd::PASSWORD).run(LIMIT).unwrap();
     assert_eq!(run.code(), case.code, "{name}: {}", run.stderr);
     assert!(run.stderr.contains(case.said), "{name}: {}", run.stderr);
     assert!(run.took < PROMPT, "{name}: {:?}", run.took);
