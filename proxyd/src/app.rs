@@ -1,8 +1,6 @@
 //! The composition root: configuration → handles → listeners → sessions → drain.
 
-use std::net::TcpListener as StdListener;
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +9,6 @@ use anyhow::Context as _;
 use nix::sys::stat::{Mode, umask};
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::{Flow, PolicySet};
-use proxyd_trail::SigningKey;
 use steering_common::limits::{HEARTBEAT_PERIOD_MS, SOCKET_MARK};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,7 +28,7 @@ use crate::line::serve::serve;
 use crate::net::accept::Accepted;
 use crate::net::socket::{AddressFamily, original_destination, transparent_listener};
 use crate::protocols::ssh::{Ssh, SshLimits};
-use crate::recording::Recordings;
+use crate::recording::{Recordings, hexadecimal};
 use crate::session::Session;
 use crate::session::registry::{Live, Registry, SessionLimits};
 use crate::steering::{self, Steering};
@@ -57,16 +54,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     umask(Mode::from_bits_truncate(0o077));
     let clock = Clock::start();
     let tasks = Group::new();
-    let gateway = Gateway::build(&config, clock, &tasks).await?;
+    let (setup, rules) = steering::plan::plan(&config.steering, &config.policy)?;
     let listeners = [
         transparent_listener(AddressFamily::V4, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
         transparent_listener(AddressFamily::V6, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
     ];
+    let gateway = Gateway::build(&config, clock, &tasks).await?;
     let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
     let operators = Group::new();
     control::start(&config.storage.control_socket, &gateway.registry, &operators, drained.clone())
         .context("the control socket cannot be opened")?;
-    let mut steered = start_steering(&config, &listeners).await?;
+    let started = Steering::start(setup, &rules).await;
+    let mut steered = started.context("steering cannot be started")?;
+    let [v4, v6] = &listeners;
+    steered.register_listeners(Some(v4.as_fd()), Some(v6.as_fd()))?;
     let services = Group::new();
     let mut heartbeat = steered.heartbeat().context("steering cannot be kept alive")?;
     let beating = stop.clone();
@@ -119,23 +120,22 @@ impl Gateway {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot make the directory {}", directory.display()))?;
         }
+        // First of all, so that a second daemon stops before it touches what a first one writes.
+        let recordings = Recordings::open(
+            clock,
+            storage.spool.clone(),
+            storage.trails.clone(),
+            &storage.signing_key_file,
+            tasks.clone(),
+        )?;
         let store = Store::open(&storage.database).await?;
         let abandoned = store.end_abandoned(clock.wall_ns()).await?;
         if abandoned > 0 {
             warn!(sessions = abandoned, "Sessions were cut off when the daemon last ended");
         }
-        let signing_key = signing_key(&storage.signing_key_file)?;
-        info!(key = %signing_key.public(), "Trails are signed");
-        let recordings = Recordings::new(
-            clock,
-            storage.spool.clone(),
-            storage.trails.clone(),
-            signing_key,
-            tasks.clone(),
-        )?;
         let recover = recordings.clone();
-        for trail in tokio::task::spawn_blocking(move || recover.recover()).await?? {
-            store.keep_trail_hash(&trail.name, &trail.hash).await?;
+        for recovered in tokio::task::spawn_blocking(move || recover.recover()).await?? {
+            store.keep_trail_hash(&recovered.name, &hexadecimal(recovered.recovery.hash())).await?;
         }
         let ssh = Ssh {
             clock,
@@ -298,14 +298,6 @@ async fn pause(clock: Clock, time: Duration, stop: &CancellationToken) {
     }
 }
 
-async fn start_steering(config: &Config, listeners: &[StdListener; 2]) -> anyhow::Result<Steering> {
-    let (setup, rules) = steering::plan::plan(&config.steering, &config.policy)?;
-    let mut steered = Steering::start(setup, &rules).await.context("steering cannot be started")?;
-    let [v4, v6] = listeners;
-    steered.register_listeners(Some(v4.as_fd()), Some(v6.as_fd()))?;
-    Ok(steered)
-}
-
 /// Waits for a signal that asks for the end.
 async fn asked_to_stop() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -313,26 +305,5 @@ async fn asked_to_stop() -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-    }
-}
-
-/// The key that signs trails; made at the first start.
-fn signing_key(path: &Path) -> anyhow::Result<SigningKey> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let failed = || format!("the key that signs trails, {}", path.display());
-    match std::fs::read(path) {
-        Ok(pkcs8) => SigningKey::from_pkcs8(&pkcs8).with_context(failed),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = SigningKey::generate().with_context(failed)?;
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600);
-            let mut file = options.open(path).with_context(failed)?;
-            file.write_all(&key.to_pkcs8()?).with_context(failed)?;
-            file.sync_all().with_context(failed)?;
-            info!(path = %path.display(), "Made the key that signs trails");
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(failed),
     }
 }

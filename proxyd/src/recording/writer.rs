@@ -7,9 +7,9 @@ use proxyd_trail::{Header, Sealing, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::RecordingError;
 use super::recorder::{BLOCKS_WAITING_MAX, Block, End, Queue};
 use super::spool::Spool;
+use super::{RecordingError, hexadecimal};
 use crate::clock::Clock;
 use crate::task::Group;
 
@@ -101,7 +101,7 @@ impl Open {
     fn end(self, reason: &str) -> Result<String, RecordingError> {
         let wall_ns = self.clock.wall_ns();
         match self.writer.end(reason, wall_ns) {
-            Ok(summary) => Ok(super::hexadecimal(&summary.hash)),
+            Ok(summary) => Ok(hexadecimal(&summary.hash)),
             Err(source) => Err(RecordingError::Trail { path: self.path, source }),
         }
     }

@@ -15,6 +15,7 @@ use proxyd_trail::{Identities, Reader, SigningKey, Stream, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::config;
+use crate::recording::hexadecimal;
 
 /// Prove, read, replay and export recordings.
 ///
@@ -151,10 +152,6 @@ fn verify(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<ExitCo
 
 /// The exit code of `verify` for a trail that a crash cut and the next start closed.
 const RECOVERED: u8 = 3;
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
     let report = proxyd_trail::verify(open(file)?, key.key.as_ref())

@@ -98,7 +98,7 @@ fn passing_failure_at_every_call_loses_nothing() {
         let mut spool = Cursor::new(sink.file);
         if ended.is_err() {
             let done = recover(&mut spool, &site.signing_key, "disk full", CREATED_NS).unwrap();
-            assert!(matches!(done, Recovery::Closed { .. } | Recovery::Complete));
+            assert!(matches!(done, Recovery::Closed { .. } | Recovery::Complete { .. }));
         }
         let file = spool.into_inner();
         let report = verify(file.as_slice(), None).unwrap();
