@@ -106,7 +106,7 @@ impl Link {
             self.flush().await?;
             self.stream.shutdown().await?;
             // A socket that is closed with bytes unread is reset, and the text lost with it.
-            let mut unread = [0; UNREAD_BYTES];
+            let mut unread = vec![0; UNREAD_BYTES];
             while self.stream.read(&mut unread).await? > 0 {}
             Ok(())
         };
@@ -150,7 +150,7 @@ impl Link {
 }
 
 /// Bytes that are thrown away at a time while a peer takes its leave.
-const UNREAD_BYTES: usize = 1_024;
+const UNREAD_BYTES: usize = 4_096;
 
 /// How long a goodbye may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
