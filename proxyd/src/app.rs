@@ -11,7 +11,7 @@ use proxyd_policy::DenyReason;
 use proxyd_policy::admit::{Flow, PolicySet};
 use steering_common::limits::{HEARTBEAT_PERIOD_MS, SOCKET_MARK};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -25,7 +25,7 @@ use crate::dial::Dialer;
 use crate::gateway::Gateways;
 use crate::hostkeys::HostKeys;
 use crate::line::serve::serve;
-use crate::net::accept::Accepted;
+use crate::net::accept::{Accepted, prepare};
 use crate::net::socket::{AddressFamily, original_destination, transparent_listener};
 use crate::protocols::ssh::{Ssh, SshLimits};
 use crate::recording::{Recordings, hexadecimal};
@@ -52,6 +52,7 @@ const SEAL_LIMIT: Duration = Duration::from_secs(10);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     // What the daemon writes (keys, sessions, trails, its socket) is for nobody else.
     umask(Mode::from_bits_truncate(0o077));
+    let mut stops = Stops::listen()?;
     let clock = Clock::start();
     let tasks = Group::new();
     let (setup, rules) = steering::plan::plan(&config.steering, &config.policy)?;
@@ -62,7 +63,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let gateway = Gateway::build(&config, clock, &tasks).await?;
     let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
     let operators = Group::new();
-    control::start(&config.storage.control_socket, &gateway.registry, &operators, drained.clone())
+    let socket = &config.storage.control_socket;
+    control::start(socket, clock, &gateway.registry, &operators, drained.clone())
         .context("the control socket cannot be opened")?;
     let started = Steering::start(setup, &rules).await;
     let mut steered = started.context("steering cannot be started")?;
@@ -88,11 +90,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         services.start("listener", async move { gateway.accept_all(listener, &stop).await });
     }
     info!(policies = config.policy.connection_policies.len(), "Ready");
-    gateway.keep_up(clock, &mut steered).await?;
+    gateway.keep_up(clock, &mut steered, &mut stops).await;
     info!(sessions = gateway.registry.list().len(), "Stopping");
     stop.cancel();
     services.join().await;
-    gateway.drain(clock, config.limits.drain_timeout, tasks).await?;
+    gateway.drain(clock, config.limits.drain_timeout, tasks, &mut stops).await;
     drained.cancel();
     operators.join().await;
     steered.stop().await.context("steering cannot be removed")?;
@@ -107,8 +109,8 @@ struct Gateway {
     policies: Arc<PolicySet>,
     registry: Registry,
     handshakes: Arc<Semaphore>,
-    /// Connections dropped because too many waited for authentication, since it was last told.
-    dropped: AtomicU64,
+    /// Connections refused before they became sessions, since it was last told.
+    refused: AtomicU64,
     sessions: Group,
 }
 
@@ -166,7 +168,7 @@ impl Gateway {
             policies: Arc::clone(&config.policy),
             registry,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            dropped: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             sessions: Group::new(),
         }))
     }
@@ -191,18 +193,22 @@ impl Gateway {
 
     /// Starts the session of an accepted connection, or drops it where a limit is reached.
     fn start(self: &Arc<Self>, stream: TcpStream) {
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            // A flood must not fill the log: it is told of every few seconds.
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
         let (Ok(client), Ok(original_destination)) =
             (stream.peer_addr(), original_destination(&stream))
         else {
             return;
         };
-        // Keystrokes must not wait for an acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
+        let flow = Flow { client, original_destination };
+        // A flood must not fill the log: how many there were is told every few seconds.
+        let refuse = |reason: DenyReason| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let (client_addr, original_dst) = (client, original_destination);
+            debug!(%client_addr, %original_dst, reason = reason.code(), "Refused a connection");
+        };
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            return refuse(DenyReason::TooManyHandshakes);
+        };
+        if let Err(error) = prepare(&stream) {
             debug!(%error, "A connection was lost at once");
             return;
         }
@@ -217,21 +223,13 @@ impl Gateway {
             target: String::new(),
             step: "handshake".to_owned(),
         };
-        let flow = Flow { client, original_destination };
         let admitted = match self.policies.admit(&flow) {
             Ok(admitted) => admitted,
-            // The packet program and this daemon judge alike; only a reload lies between them.
-            Err(reason) => {
-                warn!(%client, %original_destination, reason = reason.code(), "Refused");
-                return;
-            }
+            Err(reason) => return refuse(reason),
         };
         let entry = match self.registry.enter(live.clone()) {
             Ok(entry) => entry,
-            Err(reason) => {
-                warn!(%client, %original_destination, reason = reason.code(), "Refused");
-                return;
-            }
+            Err(reason) => return refuse(reason),
         };
         let policies = Arc::clone(&self.policies);
         let session = Session::new(self.ctx.clock, flow, policies, entry, &live);
@@ -243,12 +241,12 @@ impl Gateway {
     }
 
     /// Lets running sessions end, then ends them, then waits until their trails are stored.
-    async fn drain(&self, clock: Clock, limit: Duration, tasks: Group) -> anyhow::Result<()> {
+    async fn drain(&self, clock: Clock, limit: Duration, tasks: Group, stops: &mut Stops) {
         let ended = tokio::select! {
             () = self.sessions.clone().join() => true,
             () = clock.sleep_until(clock.now().saturating_add(limit)) => false,
             // Whoever asks twice does not want to wait.
-            asked = asked_to_stop() => asked.map(|()| false)?,
+            () = stops.next() => false,
         };
         let left = if ended { Vec::new() } else { self.registry.list() };
         for live in left {
@@ -265,23 +263,21 @@ impl Gateway {
                 error!("Sessions did not end in time; their trails are closed at the next start");
             }
         }
-        Ok(())
     }
 
     /// Keeps the data plane as it should be until a signal asks for the end.
-    async fn keep_up(&self, clock: Clock, steered: &mut Steering) -> anyhow::Result<()> {
+    async fn keep_up(&self, clock: Clock, steered: &mut Steering, stops: &mut Stops) {
         loop {
             tokio::select! {
-                asked = asked_to_stop() => return asked,
+                () = stops.next() => return,
                 () = clock.sleep_until(clock.now().saturating_add(RECONCILE)) => {}
             }
             if let Err(error) = steered.reconcile().await {
                 error!(%error, "Steering is not as it should be");
             }
-            let dropped = self.dropped.swap(0, Ordering::Relaxed);
-            if dropped > 0 {
-                let reason = DenyReason::TooManyHandshakes.code();
-                warn!(dropped, reason, "Connections were dropped");
+            let refused = self.refused.swap(0, Ordering::Relaxed);
+            if refused > 0 {
+                warn!(refused, "Connections were refused; the level debug tells which and why");
             }
         }
     }
@@ -298,12 +294,23 @@ async fn pause(clock: Clock, time: Duration, stop: &CancellationToken) {
     }
 }
 
-/// Waits for a signal that asks for the end.
-async fn asked_to_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+/// The signals that ask for the end; listened to from the start, so that none is missed.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one. Cancel-safe.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

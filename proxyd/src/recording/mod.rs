@@ -143,7 +143,7 @@ impl Recordings {
             writer::start(&self.spool, self.clock, &self.tasks, name.clone(), header, sealing)
                 .await?;
         let mut recorder = Recorder::new(self.clock, session.started(), name, writer);
-        for timed in session.waiting() {
+        for timed in session.events() {
             recorder.event(timed);
         }
         Ok(recorder)
