@@ -116,7 +116,8 @@ fn signals_both_ways() {
     let proxyd = Proxyd::start(&world, settings).unwrap();
     let to = SocketAddr::new(world.address(Host::Server, Family::V4), 22);
     let stream = world.client.inside(|| TcpStream::connect(to)).unwrap().unwrap();
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    // The connection is driven, and taken down, beside the wait for its record.
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, interrupt(stream)).await });
     let signal = ended.unwrap().unwrap();
     assert!(matches!(signal, Some(Sig::TERM)), "{signal:?}");
