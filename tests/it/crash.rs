@@ -1,7 +1,7 @@
 //! The daemon dies in the middle of a session: what is lost, what goes on, and what a restart
 //! finds.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -62,7 +62,7 @@ fn killed_in_the_middle_of_a_session() {
     beside_unmatched_traffic(&world, || {
         let seen = *ticks(&session.stdout().unwrap()).last().unwrap();
         proxyd.kill().unwrap();
-        while_no_proxy_listens(&world);
+        let direct = while_no_proxy_listens(&world);
 
         // What was on the disk at that moment is proven and can be read.
         let verify = format!("trail verify --key {key}");
@@ -88,6 +88,14 @@ fn killed_in_the_middle_of_a_session() {
         assert!(verified.text().contains("closed after a crash"), "{}", verified.text());
         assert!(!row.trail_hash.is_empty() && verified.text().contains(&row.trail_hash));
         check_loss(&proxyd, &auditor, &stored, seen);
+
+        // A connection that was let through stays with the server.
+        for mut stream in direct {
+            stream.write_all(b"SSH-2.0-test\r\n").unwrap();
+            // The server's next word is its key exchange, whose packet is longer than this.
+            stream.read_exact(&mut [0; 64]).unwrap();
+        }
+        assert_eq!(records.all().len(), 1, "it became a session");
 
         // New connections are the proxy's again, and show the user the same host key as before.
         for (port, policy) in
@@ -142,9 +150,9 @@ fn check_loss(proxyd: &Proxyd<'_>, auditor: &Auditor, trail: &std::path::Path, s
     assert!(recorded.len() > 50, "{} ticks", recorded.len());
 }
 
-/// New matched connections meet what their policy says.
-fn while_no_proxy_listens(world: &World) {
-    for family in Family::ALL {
+/// New matched connections meet what their policy says; those that pass are given back.
+fn while_no_proxy_listens(world: &World) -> Vec<TcpStream> {
+    let try_all = |family: Family| {
         let server = world.address(Host::Server, family);
         let connect = |port: u16| {
             let to = SocketAddr::new(server, port);
@@ -156,16 +164,14 @@ fn while_no_proxy_listens(world: &World) {
         let reset = connect(RESET_PORT).unwrap_err();
         assert_eq!(reset.kind(), ErrorKind::ConnectionRefused, "{family:?} {reset}");
         assert!(clock.elapsed() < UNANSWERED);
-        let mut forwarded = connect(FORWARD_PORT).unwrap();
-        let mut said = String::new();
+        let forwarded = connect(FORWARD_PORT).unwrap();
         forwarded.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut byte = [0];
-        while !said.ends_with('\n') {
-            forwarded.read_exact(&mut byte).unwrap();
-            said.push(char::from(byte[0]));
-        }
+        let mut said = String::new();
+        BufReader::with_capacity(1, &forwarded).read_line(&mut said).unwrap();
         assert!(said.starts_with("SSH-2.0-OpenSSH_") && !said.contains("proxyd"), "{said}");
-    }
+        forwarded
+    };
+    Family::ALL.map(try_all).into()
 }
 
 /// Does `work` while a TCP flow and pings pass that no policy names; none of them may notice.

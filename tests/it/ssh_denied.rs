@@ -170,6 +170,20 @@ const CASES: &[Case] = &[
         event: ("ended", "outcome=denied reason=host-key-unknown"),
     },
     Case {
+        name: "a file copy where commands are allowed",
+        port: OPEN_PORT,
+        options: "",
+        command: "scp -t /tmp",
+        code: 255,
+        said: "proxyd: this type of channel is not allowed",
+        outcome: "completed",
+        reason: "",
+        event: (
+            "channel",
+            "channel=0 denied=channel-type-not-allowed detail=scp -t /tmp kind=session-exec-scp",
+        ),
+    },
+    Case {
         name: "a forwarded connection from the client's side",
         port: OPEN_PORT,
         options: "-W 10.77.2.4:2222",

@@ -13,7 +13,7 @@ use e2e::proxyd::{Proxyd, Settings};
 use e2e::world::{Family, Host, World};
 use russh::keys::{PrivateKey, PublicKeyOrCertificate, load_secret_key};
 use russh::server::{Auth, ChannelOpenHandle, Msg, Session};
-use russh::{Channel, ChannelId, ChannelMsg, Preferred, client, kex, server};
+use russh::{Channel, ChannelId, ChannelMsg, Preferred, Sig, client, kex, server};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, connection_on, library, pattern};
@@ -103,6 +103,45 @@ async fn talk(stream: TcpStream, name: kex::Name) -> Result<(), russh::Error> {
     assert!(received == sent, "{} bytes came back", received.len());
     assert!(matches!(status, Some(0 | 6)), "{status:?}");
     session.disconnect(russh::Disconnect::ByApplication, "done", "").await
+}
+
+/// A signal from the client reaches the program, and that it ended by it comes back.
+#[test]
+fn signals_both_ways() {
+    let world = World::router().unwrap();
+    let _server = Sshd::start(&world).unwrap();
+    let auditor = Auditor::new(&world, "auditor");
+    let policies = connection(&world, "openssh", OPEN) + &library(&auditor, &[]);
+    let settings = Settings { policies: &policies, ..Settings::default() };
+    let proxyd = Proxyd::start(&world, settings).unwrap();
+    let to = SocketAddr::new(world.address(Host::Server, Family::V4), 22);
+    let stream = world.client.inside(|| TcpStream::connect(to)).unwrap().unwrap();
+    // The connection is driven, and taken down, beside the wait for its record.
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, interrupt(stream)).await });
+    let signal = ended.unwrap().unwrap();
+    assert!(matches!(signal, Some(Sig::TERM)), "{signal:?}");
+    assert_eq!(Records::new(&proxyd).next().row.outcome, "completed");
+}
+
+/// Starts a program that would run for long, and sends it SIGTERM: the signal it ended by.
+async fn interrupt(stream: TcpStream) -> Result<Option<Sig>, russh::Error> {
+    stream.set_nonblocking(true)?;
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    let mut session = client::connect_stream(Arc::default(), stream, AnyKey).await?;
+    assert!(session.authenticate_password("alice", sshd::PASSWORD).await?.success());
+    let mut channel = session.channel_open_session().await?;
+    channel.exec(true, "echo up; exec sleep 60").await?;
+    let mut signal = None;
+    while let Some(message) = channel.wait().await {
+        if let ChannelMsg::Data { .. } = message {
+            channel.signal(Sig::TERM).await?;
+        } else if let ChannelMsg::ExitSignal { signal_name, .. } = message {
+            signal = Some(signal_name);
+        }
+    }
+    session.disconnect(russh::Disconnect::ByApplication, "done", "").await?;
+    Ok(signal)
 }
 
 /// Only this key exchange, and what else goes into that list.

@@ -153,6 +153,38 @@ fn a_recording_is_read() {
     assert_ne!(verified.code(), 0, "another key's signature is taken: {}", verified.text());
 }
 
+/// A session of which no channel is recorded has a record, but no trail.
+#[test]
+fn what_is_not_recorded_leaves_no_trail() {
+    let world = World::router().unwrap();
+    let lines = OPEN.replace("\"all\"", "\"unrecorded\"").replace("audit = \"sealed\"\n", "");
+    let unrecorded = "
+[[channel_policy]]
+name = \"unrecorded\"
+[[channel_policy.rule]]
+type = \"session-exec\"
+record = false
+";
+    let auditor = Auditor::new(&world, "auditor");
+    let policies = connection(&world, "open", &lines) + &library(&auditor, &[]) + unrecorded;
+    let settings = Settings { policies: &policies, ..Settings::default() };
+    let proxyd = Proxyd::start(&world, settings).unwrap();
+    let _server = Sshd::start(&world).unwrap();
+    let client = Client::new(&world, "alice").unwrap();
+    let to = format!("alice@{}", world.address(Host::Server, Family::V4));
+    let call = client.ssh().arg(to).arg("exit 3").reply(sshd::ASKS, sshd::PASSWORD);
+    assert_eq!(call.run(LIMIT).unwrap().code(), 3);
+    let closed = Records::new(&proxyd).next();
+    assert_eq!((closed.row.outcome.as_str(), closed.row.trail.as_str()), ("completed", ""));
+    assert_eq!(closed.events("channel"), ["channel=0 detail=exit 3 kind=session-exec rule=0"]);
+    for directory in [proxyd.spooled(""), proxyd.trail("")] {
+        let names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let trails: Vec<_> =
+            names.filter(|name| name.to_string_lossy().ends_with(".trail")).collect();
+        assert!(trails.is_empty(), "{trails:?} in {}", directory.display());
+    }
+}
+
 /// The texts of a cast's events of one kind.
 fn events(cast: &str, kind: &str) -> Vec<String> {
     let lines = cast.lines().skip(1).map(|line| serde_json::from_str::<Vec<_>>(line).unwrap());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proxyd_ssh::transport::{Event, KeyAlgorithm, Leg};
 use thiserror::Error as ThisError;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tracing::warn;
 
@@ -103,8 +103,16 @@ impl Link {
         self.leg.disconnect(reason, text);
         let deadline = self.clock.now().saturating_add(GOODBYE_LIMIT);
         let clock = self.clock;
+        let goodbye = async {
+            self.flush().await?;
+            self.stream.shutdown().await?;
+            // A socket that is closed with bytes unread is reset, and the text lost with it.
+            let mut unread = vec![0; UNREAD_BYTES];
+            while self.stream.read(&mut unread).await? > 0 {}
+            Ok(())
+        };
         // The session ends either way; a peer that does not listen misses the text.
-        drop(within(&clock, deadline, self.flush()).await);
+        drop(within(&clock, deadline, goodbye).await);
     }
 
     /// Cancel-safe: what was read stays in the leg.
@@ -141,6 +149,9 @@ impl Link {
         Ok(())
     }
 }
+
+/// Bytes that are thrown away at a time while a peer takes its leave.
+const UNREAD_BYTES: usize = 4_096;
 
 /// How long a goodbye may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
