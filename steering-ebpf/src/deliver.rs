@@ -10,7 +10,7 @@ use steering_common::stats::Reason;
 use crate::account::{count, discard};
 use crate::maps::{PORTS, SETTINGS};
 use crate::packet::Frame;
-use crate::sock::{self, Assigned};
+use crate::sock::{self, Assigned, Held};
 
 /// Sends the packet into this host's stack: the policy routing rule finds the mark.
 #[inline(always)]
@@ -47,10 +47,13 @@ pub(crate) fn on_bridge(frame: &Frame<'_>) -> i32 {
     if frame.headers(&mut segment).is_err() {
         return TCX_NEXT;
     }
-    if !segment.opens() && !segment.may_end_handshake()
-        || sock::is_ours(frame, &segment.flow, settings.socket_mark)
-    {
+    if !segment.opens() && !segment.may_end_handshake() {
         return TCX_NEXT;
+    }
+    match sock::held(frame, &segment.flow, settings.socket_mark) {
+        Held::Connection => return TCX_NEXT,
+        Held::Remains if !segment.opens() => return TCX_NEXT,
+        Held::Remains | Held::Nothing => {}
     }
     if sock::assign_listener(frame, segment.flow.family) == Assigned::Yes {
         return TCX_NEXT;

@@ -12,7 +12,7 @@ use crate::classify::{Ports, classify};
 use crate::deliver;
 use crate::maps::{HEARTBEAT, SETTINGS};
 use crate::packet::Frame;
-use crate::sock::{self, Assigned};
+use crate::sock::{self, Assigned, Held};
 
 /// How steered packets reach the proxy from this hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,10 +43,11 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
     };
     let mut segment = Segment::EMPTY;
     match frame.headers(&mut segment) {
-        Ok(()) if sock::is_ours(frame, &segment.flow, settings.socket_mark) => {
-            established(frame, settings, &segment, Way::Host)
-        }
-        Ok(()) => pass(Reason::NotOurs),
+        Ok(()) => match sock::held(frame, &segment.flow, settings.socket_mark) {
+            Held::Connection => established(frame, settings, &segment, Way::Host),
+            Held::Remains if !segment.opens() => established(frame, settings, &segment, Way::Host),
+            Held::Remains | Held::Nothing => pass(Reason::NotOurs),
+        },
         Err(reason) if reason.is_unsure() => pass(Reason::UnsurePassed),
         Err(reason) => pass(reason),
     }
@@ -63,10 +64,11 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
         Err(reason) if reason.is_unsure() => return unsure(&segment.flow, reason),
         Err(reason) => return pass(reason),
     }
-    // Before the table, for SYNs too: one sent again belongs to the handshake it began, and one
-    // that meets what remains of a closed connection makes the kernel clear that away.
-    if sock::is_ours(frame, &segment.flow, settings.socket_mark) {
-        return established(frame, settings, &segment, way);
+    match sock::held(frame, &segment.flow, settings.socket_mark) {
+        // Before the table, for SYNs too: one sent again belongs to the handshake it began.
+        Held::Connection => return established(frame, settings, &segment, way),
+        Held::Remains if !segment.opens() => return established(frame, settings, &segment, way),
+        Held::Remains | Held::Nothing => {}
     }
     if segment.opens() {
         return open(frame, settings, &segment, way);

@@ -7,6 +7,8 @@ mod harness;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod steering_faults;
+#[cfg(test)]
 mod steering_paths;
 #[cfg(test)]
 mod ssh_auth;
