@@ -39,14 +39,6 @@ pub(crate) enum Held {
     Remains,
 }
 
-impl Held {
-    /// Whether a segment belongs to it that opens no connection.
-    #[inline(always)]
-    pub(crate) const fn has_segments(self) -> bool {
-        matches!(self, Self::Connection | Self::Remains)
-    }
-}
-
 /// Asks the kernel for the connection of a segment.
 ///
 /// `mark` is the bit that the proxy's sockets carry; accepted sockets inherit it from their

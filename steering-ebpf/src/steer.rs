@@ -64,14 +64,13 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
         Err(reason) if reason.is_unsure() => return unsure(&segment.flow, reason),
         Err(reason) => return pass(reason),
     }
-    match sock::held(frame, &segment.flow, settings.socket_mark) {
-        // Before the table, for SYNs too: one sent again belongs to the handshake it began.
-        Held::Connection => return established(frame, settings, &segment, way),
-        Held::Remains if !segment.opens() => return established(frame, settings, &segment, way),
-        Held::Remains | Held::Nothing => {}
+    // Before the table, for SYNs too: one sent again belongs to the handshake it began.
+    let held = sock::held(frame, &segment.flow, settings.socket_mark);
+    if held == Held::Connection || held == Held::Remains && !segment.opens() {
+        return established(frame, settings, &segment, way);
     }
     if segment.opens() {
-        return open(frame, settings, &segment, way);
+        return open(frame, settings, &segment, way, held);
     }
     if segment.may_end_handshake() && sock::ends_cookie_handshake(frame, &segment) {
         return to_listener(frame, settings, &segment, way, Reason::CookieAck);
@@ -97,15 +96,20 @@ fn established(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: W
         return discard(Reason::FragmentOfOurs);
     }
     count(Reason::Established);
+    send(frame, settings, way)
+}
+
+#[inline(always)]
+fn send(frame: &Frame<'_>, settings: &Settings, way: Way) -> i32 {
     match way {
         Way::Host => deliver::to_host(frame, settings),
         Way::Bridge => deliver::to_bridge(frame, settings),
     }
 }
 
-/// A segment that opens a connection.
+/// A segment that opens a connection, where the kernel has none or only what remains of one.
 #[inline(always)]
-fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> i32 {
+fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, held: Held) -> i32 {
     let Some(verdict) = classify(&segment.flow, Ports::Known) else {
         return pass(Reason::NoRule);
     };
@@ -119,6 +123,9 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> 
             discard(Reason::Dropped)
         }
         Action::Redirect if is_alive(settings) && sock::listens(segment.flow.family) => {
+            if held == Held::Remains {
+                return reopen(frame, settings, segment, way);
+            }
             count_policy(verdict.policy, |counts| counts.redirected += 1);
             to_listener(frame, settings, segment, way, Reason::Redirected)
         }
@@ -127,6 +134,17 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> 
             proxy_down(frame, segment, verdict.on_down)
         }
     }
+}
+
+/// A SYN for the proxy that meets what remains of a closed connection: the kernel clears that away
+/// first, and the client sends the SYN again.
+#[inline(always)]
+fn reopen(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> i32 {
+    if !deliver::close_to_listeners(frame, segment) {
+        return discard(Reason::ReopenFailed);
+    }
+    count(Reason::Reopened);
+    send(frame, settings, way)
 }
 
 #[inline(always)]
