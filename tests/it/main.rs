@@ -11,6 +11,8 @@ mod steering_faults;
 #[cfg(test)]
 mod steering_paths;
 #[cfg(test)]
+mod steering_setup;
+#[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
 mod ssh_channels;

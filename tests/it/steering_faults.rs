@@ -40,7 +40,7 @@ fn reconnecting(mode: Mode) {
     let auditor = Auditor::new(&world, "auditor");
     let policies = connection(&world, "open", OPEN) + &library(&auditor, &[]);
     let settings = Settings { policies: &policies, ..Settings::default() };
-    let _proxyd = Proxyd::start(&world, settings).unwrap();
+    let proxyd = Proxyd::start(&world, settings).unwrap();
     // Lets the client use a port again that it closed itself.
     world.client.set("ipv4/tcp_tw_reuse", "1").unwrap();
     for family in Family::ALL {
@@ -59,6 +59,11 @@ fn reconnecting(mode: Mode) {
         assert_proxy_answers(&format!("{name}: the client closed"), &mut stream);
         drop(stream);
     }
+    let config = proxyd.config();
+    let status = proxyd.command("steering status --config", &[&config]).unwrap().ok().unwrap();
+    let reopened =
+        status.text().lines().any(|line| line.starts_with("reopened ") && !line.ends_with(" 0"));
+    assert!(reopened, "{mode:?}: no SYN met a closed connection: {}", status.text());
     let taken = own.accept().map_err(|error| error.kind());
     assert_eq!(taken.unwrap_err(), ErrorKind::WouldBlock, "{mode:?}: the gateway's own server");
 }
