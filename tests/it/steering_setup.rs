@@ -157,10 +157,9 @@ fn a_stop_removes_what_it_can() {
 fn a_file_system_of_its_own_is_unmounted() {
     let world = World::router().unwrap();
     let pin_directory = world.subdirectory("no bpf here").unwrap();
-    let is_mounted = || {
-        let name = r"no\040bpf\040here";
-        fs::read_to_string("/proc/self/mountinfo").unwrap().contains(name)
-    };
+    let listed = pin_directory.to_str().unwrap().replace(' ', "\\040");
+    let is_mounted =
+        || fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" {listed} "));
     on_gateway(&world, async || {
         let setup = SteeringSetup { pin_directory, ..setup(&world) };
         let steering = Steering::start(setup.clone(), &[]).await.unwrap();

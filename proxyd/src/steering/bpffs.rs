@@ -18,6 +18,9 @@ const OWN_SOURCE: &str = "proxyd";
 /// The mounts of this process (`proc_pid_mountinfo(5)`).
 const MOUNTS: &str = "/proc/self/mountinfo";
 
+/// What the kernel itself pins in a new bpffs (its `CONFIG_BPF_PRELOAD`).
+const KERNEL_PINS: [&str; 2] = ["maps.debug", "progs.debug"];
+
 /// Mounts bpffs where the pins will stand, unless it is there: at its usual place when the pins
 /// are below that, at the pin directory otherwise.
 pub(crate) fn mount_if_needed(base: &Path) -> Result<(), SteeringError> {
@@ -46,7 +49,8 @@ pub(crate) fn unmount_own(base: &Path) -> Result<(), SteeringError> {
     let mounts = fs::read_to_string(MOUNTS).map_err(at(Path::new(MOUNTS)))?;
     // The kernel shows the path without links.
     let Ok(path) = fs::canonicalize(base) else { return Ok(()) };
-    if !is_own_mount(&mounts, &path) || !entries(base)?.is_empty() {
+    let is_kernels = |pin: &PathBuf| KERNEL_PINS.iter().any(|name| pin.ends_with(name));
+    if !is_own_mount(&mounts, &path) || !entries(base)?.iter().all(is_kernels) {
         return Ok(());
     }
     umount(base)
