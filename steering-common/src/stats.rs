@@ -59,6 +59,9 @@ pub enum Reason {
     PortUnknown,
     /// Dropped: the frame could not be addressed to its bridge port.
     PortFailed,
+    /// To the proxy's host: word of a router that segments of a connection the proxy holds are too
+    /// big for the path.
+    TooBig,
 }
 
 impl Reason {
@@ -91,6 +94,7 @@ impl Reason {
         Self::ReopenFailed,
         Self::PortUnknown,
         Self::PortFailed,
+        Self::TooBig,
     ];
 
     /// Whether a packet with this reason might hide the start of a connection, so that it is
@@ -138,12 +142,13 @@ impl Reason {
             Self::ReopenFailed => "reopen_failed",
             Self::PortUnknown => "port_unknown",
             Self::PortFailed => "port_failed",
+            Self::TooBig => "too_big",
         }
     }
 }
 
 /// How many reasons there are.
-pub const REASONS: u32 = Reason::PortFailed as u32 + 1;
+pub const REASONS: u32 = Reason::TooBig as u32 + 1;
 
 /// What one CPU counted for one policy: SYNs, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

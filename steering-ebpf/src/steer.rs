@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steering_common::action::{Action, OnDown, Verdict};
 use steering_common::flow::Flow;
 use steering_common::layout::Settings;
-use steering_common::parse::Segment;
+use steering_common::parse::{Segment, too_big};
 use steering_common::stats::Reason;
 
 use crate::account::{count, count_policy, discard, pass};
@@ -48,6 +48,7 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
             Held::Remains if !segment.opens() => established(frame, settings, &segment, Way::Host),
             Held::Remains | Held::Nothing => pass(Reason::NotOurs),
         },
+        Err(Reason::NotTcp) => not_tcp(frame, settings, &mut segment, Way::Host),
         Err(reason) if reason.is_unsure() => pass(Reason::UnsurePassed),
         Err(reason) => pass(reason),
     }
@@ -61,6 +62,7 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
     let mut segment = Segment::EMPTY;
     match frame.headers(&mut segment) {
         Ok(()) => {}
+        Err(Reason::NotTcp) => return not_tcp(frame, settings, &mut segment, way),
         Err(reason) if reason.is_unsure() => return unsure(&segment.flow, reason),
         Err(reason) => return pass(reason),
     }
@@ -76,6 +78,19 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
         return to_listener(frame, settings, &segment, way, Reason::CookieAck);
     }
     pass(Reason::NotOurs)
+}
+
+/// A packet that is not TCP: only what a router says of the proxy's connections is not passed on.
+/// It is addressed to the host whose address the connection keeps, which has no use for it.
+#[inline(always)]
+fn not_tcp(frame: &Frame<'_>, settings: &Settings, segment: &mut Segment, way: Way) -> i32 {
+    if too_big(frame, segment).is_none()
+        || sock::held(frame, &segment.flow, settings.socket_mark) != Held::Connection
+    {
+        return pass(Reason::NotTcp);
+    }
+    count(Reason::TooBig);
+    send(frame, settings, way)
 }
 
 /// A packet that might hide the start of a connection in its fragments: dropped when a rule could
