@@ -50,6 +50,18 @@ pub enum Reason {
     ResetFailed,
     /// Passed: the program's settings cannot be read; never seen when the daemon loaded it.
     NotConfigured,
+    /// To the proxy's host: a SYN that meets what remains of a closed connection, which has to be
+    /// cleared away before the SYN is sent again.
+    Reopened,
+    /// Dropped: such a SYN could not be changed as that needs.
+    ReopenFailed,
+    /// Dropped: the bridge port it arrived at is not known; never seen when the daemon attached it.
+    PortUnknown,
+    /// Dropped: the frame could not be addressed to its bridge port.
+    PortFailed,
+    /// To the proxy's host: word of a router that segments of a connection the proxy holds are too
+    /// big for the path.
+    TooBig,
 }
 
 impl Reason {
@@ -78,6 +90,11 @@ impl Reason {
         Self::AssignFailed,
         Self::ResetFailed,
         Self::NotConfigured,
+        Self::Reopened,
+        Self::ReopenFailed,
+        Self::PortUnknown,
+        Self::PortFailed,
+        Self::TooBig,
     ];
 
     /// Whether a packet with this reason might hide the start of a connection, so that it is
@@ -121,12 +138,17 @@ impl Reason {
             Self::AssignFailed => "assign_failed",
             Self::ResetFailed => "reset_failed",
             Self::NotConfigured => "not_configured",
+            Self::Reopened => "reopened",
+            Self::ReopenFailed => "reopen_failed",
+            Self::PortUnknown => "port_unknown",
+            Self::PortFailed => "port_failed",
+            Self::TooBig => "too_big",
         }
     }
 }
 
 /// How many reasons there are.
-pub const REASONS: u32 = Reason::NotConfigured as u32 + 1;
+pub const REASONS: u32 = Reason::TooBig as u32 + 1;
 
 /// What one CPU counted for one policy: SYNs, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use steering_common::stats::Reason;
 use crate::account::{count, discard};
 use crate::maps::{PORTS, SETTINGS};
 use crate::packet::Frame;
-use crate::sock::{self, Assigned};
+use crate::sock::{self, Assigned, Held};
 
 /// Sends the packet into this host's stack: the policy routing rule finds the mark.
 #[inline(always)]
@@ -24,11 +24,11 @@ pub(crate) fn to_host(frame: &Frame<'_>, settings: &Settings) -> i32 {
 pub(crate) fn to_bridge(frame: &Frame<'_>, settings: &Settings) -> i32 {
     // SAFETY: the element is copied at once; the daemon replaces elements, it never frees the map.
     let Some(port) = (unsafe { PORTS.get(frame.ifindex()) }) else {
-        return discard(Reason::NotConfigured);
+        return discard(Reason::PortUnknown);
     };
     let address = port.address;
     if !frame.write(0, &address) {
-        return discard(Reason::Malformed);
+        return discard(Reason::PortFailed);
     }
     to_host(frame, settings)
 }
@@ -48,7 +48,7 @@ pub(crate) fn on_bridge(frame: &Frame<'_>) -> i32 {
         return TCX_NEXT;
     }
     if !segment.opens() && !segment.may_end_handshake()
-        || sock::is_ours(frame, &segment.flow, settings.socket_mark)
+        || sock::held(frame, &segment.flow, settings.socket_mark) != Held::Nothing
     {
         return TCX_NEXT;
     }
@@ -57,6 +57,30 @@ pub(crate) fn on_bridge(frame: &Frame<'_>) -> i32 {
     }
     count(Reason::AssignFailed);
     TCX_DROP
+}
+
+/// Offset of the TCP header's word with the flags.
+const TCP_FLAGS: u32 = 12;
+
+/// Makes a SYN that meets what remains of a closed connection one that no listener can take: it
+/// gets an ACK, out of place in a handshake. The kernel answers as it answers any SYN out of its
+/// window, the client resets what remains (RFC 9293 section 3.5.1), and its next SYN meets nothing.
+///
+/// Left as it is, the kernel would look for a listener of the destination, and find a server of
+/// this host that listens on every address. Given to the proxy's listener, it would be lost: the
+/// kernel makes no second connection of these addresses and ports.
+#[inline(always)]
+pub(crate) fn close_to_listeners(frame: &Frame<'_>, segment: &Segment) -> bool {
+    let word = segment.tcp_offset + TCP_FLAGS;
+    let Some(before) = frame.read::<4>(word) else {
+        return false;
+    };
+    let [data_offset, flags, w0, w1] = before;
+    let after = [data_offset, flags | ACK, w0, w1];
+    let Some(difference) = sum_difference(before, after) else {
+        return false;
+    };
+    frame.write(word, &after) && frame.fix_checksum(segment.tcp_offset + TCP_CHECKSUM, difference)
 }
 
 /// Time to live of a reset we send, the usual default of hosts.

@@ -27,32 +27,46 @@ const TUPLE_V4_BYTES: u32 = 12;
 /// Addresses and ports of an IPv6 socket lookup.
 const TUPLE_V6_BYTES: u32 = 36;
 
-/// Whether the kernel holds a connection of the proxy for the segment.
+/// What the kernel holds for the addresses and ports of a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// No connection of the proxy.
+    Nothing,
+    /// A connection of the proxy.
+    Connection,
+    /// What remains of a closed connection (TIME-WAIT, RFC 9293 section 3.6). It has no mark to
+    /// read: on an address that is not this host's it can only be a transparent proxy's.
+    Remains,
+}
+
+/// Asks the kernel for the connection of a segment.
 ///
 /// `mark` is the bit that the proxy's sockets carry; accepted sockets inherit it from their
 /// listener, and a connection still in its handshake is known by its listener.
 #[inline(always)]
-pub(crate) fn is_ours(frame: &Frame<'_>, flow: &Flow, mark: u32) -> bool {
+pub(crate) fn held(frame: &Frame<'_>, flow: &Flow, mark: u32) -> Held {
     let socket = match flow.family {
         Family::V4 => lookup_v4(frame, flow),
         Family::V6 => lookup_v6(frame, flow),
     };
     if socket.is_null() {
-        return false;
+        return Held::Nothing;
     }
     // SAFETY: not null, and held until the release below.
-    let ours = match unsafe { (*socket).state } {
-        STATE_LISTEN => false,
-        // What remains of a closed connection has no mark to read. On an address that is not this
-        // host's it can only be a transparent proxy's; on one that is, claiming changes nothing.
-        STATE_TIME_WAIT => true,
+    let state = unsafe { (*socket).state };
+    let ours = match state {
+        STATE_LISTEN | STATE_TIME_WAIT => false,
         // SAFETY: the helper takes any socket that a lookup gave.
         STATE_NEW_SYN_RECV => has_mark(unsafe { bpf_get_listener_sock(socket) }, mark),
         // SAFETY: the helper takes any socket that a lookup gave.
         _ => has_mark(unsafe { bpf_sk_fullsock(socket) }, mark),
     };
     release(socket);
-    ours
+    match (ours, state) {
+        (true, _) => Held::Connection,
+        (false, STATE_TIME_WAIT) => Held::Remains,
+        (false, _) => Held::Nothing,
+    }
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steering_common::action::{Action, OnDown, Verdict};
 use steering_common::flow::Flow;
 use steering_common::layout::Settings;
-use steering_common::parse::Segment;
+use steering_common::parse::{Segment, too_big};
 use steering_common::stats::Reason;
 
 use crate::account::{count, count_policy, discard, pass};
@@ -12,7 +12,7 @@ use crate::classify::{Ports, classify};
 use crate::deliver;
 use crate::maps::{HEARTBEAT, SETTINGS};
 use crate::packet::Frame;
-use crate::sock::{self, Assigned};
+use crate::sock::{self, Assigned, Held};
 
 /// How steered packets reach the proxy from this hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,10 +43,12 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
     };
     let mut segment = Segment::EMPTY;
     match frame.headers(&mut segment) {
-        Ok(()) if sock::is_ours(frame, &segment.flow, settings.socket_mark) => {
-            established(frame, settings, &segment, Way::Host)
-        }
-        Ok(()) => pass(Reason::NotOurs),
+        Ok(()) => match sock::held(frame, &segment.flow, settings.socket_mark) {
+            Held::Connection => established(frame, settings, &segment, Way::Host),
+            Held::Remains if !segment.opens() => established(frame, settings, &segment, Way::Host),
+            Held::Remains | Held::Nothing => pass(Reason::NotOurs),
+        },
+        Err(Reason::NotTcp) => not_tcp(frame, settings, &mut segment, Way::Host),
         Err(reason) if reason.is_unsure() => pass(Reason::UnsurePassed),
         Err(reason) => pass(reason),
     }
@@ -60,21 +62,35 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
     let mut segment = Segment::EMPTY;
     match frame.headers(&mut segment) {
         Ok(()) => {}
+        Err(Reason::NotTcp) => return not_tcp(frame, settings, &mut segment, way),
         Err(reason) if reason.is_unsure() => return unsure(&segment.flow, reason),
         Err(reason) => return pass(reason),
     }
-    // Before the table, for SYNs too: one sent again belongs to the handshake it began, and one
-    // that meets what remains of a closed connection makes the kernel clear that away.
-    if sock::is_ours(frame, &segment.flow, settings.socket_mark) {
+    // Before the table, for SYNs too: one sent again belongs to the handshake it began.
+    let held = sock::held(frame, &segment.flow, settings.socket_mark);
+    if held == Held::Connection || held == Held::Remains && !segment.opens() {
         return established(frame, settings, &segment, way);
     }
     if segment.opens() {
-        return open(frame, settings, &segment, way);
+        return open(frame, settings, &segment, way, held);
     }
     if segment.may_end_handshake() && sock::ends_cookie_handshake(frame, &segment) {
         return to_listener(frame, settings, &segment, way, Reason::CookieAck);
     }
     pass(Reason::NotOurs)
+}
+
+/// A packet that is not TCP: only what a router says of the proxy's connections is not passed on.
+/// It is addressed to the host whose address the connection keeps, which has no use for it.
+#[inline(always)]
+fn not_tcp(frame: &Frame<'_>, settings: &Settings, segment: &mut Segment, way: Way) -> i32 {
+    if too_big(frame, segment).is_none()
+        || sock::held(frame, &segment.flow, settings.socket_mark) != Held::Connection
+    {
+        return pass(Reason::NotTcp);
+    }
+    count(Reason::TooBig);
+    send(frame, settings, way)
 }
 
 /// A packet that might hide the start of a connection in its fragments: dropped when a rule could
@@ -95,15 +111,20 @@ fn established(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: W
         return discard(Reason::FragmentOfOurs);
     }
     count(Reason::Established);
+    send(frame, settings, way)
+}
+
+#[inline(always)]
+fn send(frame: &Frame<'_>, settings: &Settings, way: Way) -> i32 {
     match way {
         Way::Host => deliver::to_host(frame, settings),
         Way::Bridge => deliver::to_bridge(frame, settings),
     }
 }
 
-/// A segment that opens a connection.
+/// A segment that opens a connection, where the kernel has none or only what remains of one.
 #[inline(always)]
-fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> i32 {
+fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, held: Held) -> i32 {
     let Some(verdict) = classify(&segment.flow, Ports::Known) else {
         return pass(Reason::NoRule);
     };
@@ -117,6 +138,9 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> 
             discard(Reason::Dropped)
         }
         Action::Redirect if is_alive(settings) && sock::listens(segment.flow.family) => {
+            if held == Held::Remains {
+                return reopen(frame, settings, segment, way);
+            }
             count_policy(verdict.policy, |counts| counts.redirected += 1);
             to_listener(frame, settings, segment, way, Reason::Redirected)
         }
@@ -125,6 +149,17 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> 
             proxy_down(frame, segment, verdict.on_down)
         }
     }
+}
+
+/// A SYN for the proxy that meets what remains of a closed connection: the kernel clears that away
+/// first, and the client sends the SYN again.
+#[inline(always)]
+fn reopen(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way) -> i32 {
+    if !deliver::close_to_listeners(frame, segment) {
+        return discard(Reason::ReopenFailed);
+    }
+    count(Reason::Reopened);
+    send(frame, settings, way)
 }
 
 #[inline(always)]

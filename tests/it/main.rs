@@ -11,10 +11,6 @@ mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
-mod stage;
-#[cfg(test)]
-mod steering_paths;
-#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod ssh_auth;
@@ -25,11 +21,19 @@ mod ssh_denied;
 #[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod steering_faults;
+#[cfg(test)]
+mod steering_paths;
+#[cfg(test)]
+mod steering_program;
+#[cfg(test)]
+mod steering_setup;
+#[cfg(test)]
 mod trail;
 #[cfg(test)]
 mod unmatched;
-#[cfg(test)]
-mod steering_program;
 
 #[cfg(test)]
 mod tests {

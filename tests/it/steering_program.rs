@@ -3,7 +3,7 @@
 //! No proxy listens in most of them, so that a redirecting rule shows itself by its `on_down`.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, SockMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
@@ -379,6 +379,52 @@ fn port_hands_a_steered_frame_up_to_the_bridge() {
     assert_eq!(outcome.frame, [&address, &frame[6..]].concat());
     let other = v4_frame(SERVER, 0x4000, 0, &tcp(&pair, 80, 0x02, 5, &[]));
     assert_eq!(programs.run("classify_port", &other).frame, other);
+}
+
+/// A router's word that a packet was too big goes to the host when the proxy sent that packet.
+#[test]
+fn packets_too_big_are_told_to_their_connection() {
+    let programs = Programs::load();
+    for (family, marked) in [
+        (AddressFamily::V4, 2),
+        (AddressFamily::V6, 2),
+        (AddressFamily::V4, 4),
+        (AddressFamily::V6, 4),
+    ] {
+        let listener = transparent_listener(family, 0, marked, 16).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (_proxy, client) = listener.accept().unwrap();
+        let own = listener.local_addr().unwrap();
+        for (port, of_ours) in [(client.port(), marked == 2), (1, false)] {
+            let frame = too_big(own, SocketAddr::new(client.ip(), port));
+            let expected = if of_ours { Reason::TooBig } else { Reason::NotTcp };
+            for program in ["classify", "return_path"] {
+                let outcome = programs.run(program, &frame);
+                assert_eq!(outcome.returned, NEXT, "{family:?} {marked} {port}");
+                assert_eq!(outcome.reasons, [expected], "{family:?} {marked} {port}");
+                assert_eq!(outcome.frame, frame, "{family:?} {marked} {port}");
+            }
+        }
+    }
+}
+
+/// An ICMP error about a segment from `from` to `to`; its checksum is the host's to check.
+fn too_big(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes(), [0; 2], [0; 2]].concat();
+    match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let cause = ipv4(from.octets(), to.octets(), 0x4000, 0, &ports);
+            let body = [&[3, 4, 0, 0, 0, 0, 5, 0], cause.as_slice()].concat();
+            v4_frame(from.octets(), 0, 0, &body).tap(|frame| frame[23] = 1)
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let cause = ipv6(from.octets(), to.octets(), 6, &ports);
+            let body = [&[2, 0, 0, 0, 0, 0, 5, 0], cause.as_slice()].concat();
+            ethernet(&[], 0x86dd, &ipv6(to.octets(), from.octets(), 58, &body))
+        }
+        _ => panic!("addresses of two IP versions: {from} {to}"),
+    }
 }
 
 /// Addresses and ports of a small space, so that rules and connections meet often.

@@ -35,6 +35,12 @@ pub enum SteeringError {
         /// The bridge.
         name: String,
     },
+    /// A bridge port has no hardware address that a frame could be given.
+    #[error("bridge port {name} has no hardware address of 6 bytes")]
+    NoPortAddress {
+        /// The port.
+        name: String,
+    },
     /// The kernel does not forward.
     #[error(
         "this host does not forward packets: set net.ipv4.ip_forward or \
@@ -48,6 +54,15 @@ pub enum SteeringError {
     SourceValidation {
         /// The setting.
         path: String,
+    },
+    /// The routing table holds routes of others, which steered packets would take.
+    #[error(
+        "routing table {table} holds routes that are not proxyd's: remove them, or set another \
+         steering.table"
+    )]
+    TableInUse {
+        /// The table.
+        table: u32,
     },
     /// The build left the programs out.
     #[error("this build has no steering programs: build without AYA_BUILD_SKIP")]
@@ -141,6 +156,15 @@ pub enum SteeringError {
     /// No bpffs, and it cannot be mounted.
     #[error("cannot mount a BPF file system on {path}")]
     Mount {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The bpffs that the daemon mounted is in use.
+    #[error("cannot unmount the BPF file system on {path}")]
+    Unmount {
         /// Where.
         path: PathBuf,
         /// What the kernel said.

@@ -1,7 +1,10 @@
 //! The network interfaces of this namespace, as the kernel tells them.
 
+use std::net::IpAddr;
+
 use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
 
 use super::SteeringError;
@@ -40,6 +43,32 @@ pub(crate) fn find<'a>(
         return Err(SteeringError::NotEthernet { name: name.to_owned() });
     }
     Ok(interface)
+}
+
+/// The addresses of this host in this namespace, sorted, without those of the loopback net.
+pub(crate) async fn addresses(handle: &Handle) -> Result<Vec<IpAddr>, SteeringError> {
+    let messages = handle.address().get().execute().try_collect::<Vec<_>>();
+    let messages = messages
+        .await
+        .map_err(|source| SteeringError::Netlink { what: "list addresses", source })?;
+    let mut addresses: Vec<_> = messages.iter().filter_map(own_address).collect();
+    addresses.retain(|address| !address.is_loopback());
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// On a point-to-point link the address is the peer's, and the local one stands beside it.
+fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+    let mut own = None;
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(address) = attribute {
+            return Some(*address);
+        } else if let AddressAttribute::Address(address) = attribute {
+            own = Some(*address);
+        }
+    }
+    own
 }
 
 fn from_message(message: &LinkMessage) -> Interface {

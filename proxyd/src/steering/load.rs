@@ -2,30 +2,31 @@
 //! and the next daemon takes over hooks and maps.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
-use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::bpffs::{at, entries, remove_directory, remove_file};
 use super::interface::Interface;
 use super::maps::SHAPES;
 use super::stats::Hook;
-use super::{SteeringError, maps};
+use super::{SteeringError, bpffs, maps};
 
 /// The programs, as `cargo xtask build-ebpf` made them; empty in a build that skipped it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PROXYD_EBPF_OBJECT"));
 
 /// Version of the map layouts, in the path of the pins: a daemon with other layouts does not
-/// find these.
-const LAYOUT: &str = "v1";
+/// take these over, it removes them once its own programs run.
+const LAYOUT: &str = "v2";
+/// What the directories of all layouts begin with.
+const LAYOUT_PREFIX: char = 'v';
 
-/// Where bpffs is mounted by convention.
-const BPF_ROOT: &str = "/sys/fs/bpf";
+/// Directories of the pins, below that of their layout.
+const MAPS: &str = "maps";
+const LINKS: &str = "links";
 
 /// A program of the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,8 +69,8 @@ impl Pins {
         let root = pin_directory.join(LAYOUT);
         Self {
             base: pin_directory.to_owned(),
-            maps: root.join("maps"),
-            links: root.join("links"),
+            maps: root.join(MAPS),
+            links: root.join(LINKS),
             root,
         }
     }
@@ -97,7 +98,7 @@ impl Pins {
 
     /// Makes the directories, on a bpffs that is mounted if there is none.
     fn prepare(&self) -> Result<(), SteeringError> {
-        mount_if_needed(&self.base)?;
+        bpffs::mount_if_needed(&self.base)?;
         fs::create_dir_all(&self.maps).map_err(at(&self.maps))?;
         fs::create_dir_all(&self.links).map_err(at(&self.links))
     }
@@ -106,31 +107,74 @@ impl Pins {
         self.links.join(format!("{}-{ifindex}", program.name()))
     }
 
-    /// Detaches what is pinned but not in `keep`.
+    /// Whether a daemon of this layout pinned something before.
+    pub(crate) fn exist(&self) -> bool {
+        self.root.exists()
+    }
+
+    /// Detaches what is pinned but not in `keep`: all are tried, the first failure is told.
     pub(crate) fn detach_others(&self, keep: &[(Program, u32)]) -> Result<(), SteeringError> {
+        let mut outcome = Ok(());
         for hook in self.hooks()? {
             let kept = keep.iter().any(|(program, ifindex)| {
                 program.name() == hook.program && *ifindex == hook.ifindex
             });
             if !kept {
                 let path = self.links.join(format!("{}-{}", hook.program, hook.ifindex));
-                fs::remove_file(&path).map_err(at(&path))?;
+                outcome = outcome.and(remove_file(&path));
             }
         }
-        Ok(())
+        outcome
     }
 
-    /// Removes every pin: hooks first, so that no program runs without its maps.
+    /// Removes every pin: hooks first, so that no program runs without its maps. All are tried,
+    /// the first failure is told.
     pub(crate) fn remove(&self) -> Result<(), SteeringError> {
-        self.detach_others(&[])?;
-        for shape in &SHAPES {
-            remove_file(&self.maps.join(shape.name))?;
-        }
-        for directory in [&self.links, &self.maps, &self.root] {
-            fs::remove_dir(directory).map_err(at(directory))?;
-        }
-        Ok(())
+        remove_pins(&self.root)
     }
+
+    /// Unmounts what was mounted for the pins, if nothing is left there.
+    pub(crate) fn unmount(&self) -> Result<(), SteeringError> {
+        bpffs::unmount_own(&self.base)
+    }
+
+    /// Removes the pins of daemons with other layouts, whose programs would steer beside ours.
+    pub(crate) fn remove_other_layouts(&self) -> Result<(), SteeringError> {
+        let mut outcome = Ok(());
+        for root in self.layouts()?.iter().filter(|root| **root != self.root) {
+            tracing::info!(path = %root.display(), "Removing the steering of another version");
+            outcome = outcome.and(remove_pins(root));
+        }
+        outcome
+    }
+
+    /// The directories of all layouts that are there.
+    pub(crate) fn layouts(&self) -> Result<Vec<PathBuf>, SteeringError> {
+        let is_layout = |name: &str| {
+            name.strip_prefix(LAYOUT_PREFIX).is_some_and(|number| number.parse::<u32>().is_ok())
+        };
+        let mut layouts = entries(&self.base)?;
+        layouts
+            .retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_layout));
+        Ok(layouts)
+    }
+}
+
+/// Removes the links, then all other pins below `root`, then the directories.
+fn remove_pins(root: &Path) -> Result<(), SteeringError> {
+    let mut outcome = Ok(());
+    for directory in [root.join(LINKS), root.join(MAPS)] {
+        match entries(&directory) {
+            Ok(pins) => {
+                for pin in pins {
+                    outcome = outcome.and(remove_file(&pin));
+                }
+            }
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+        outcome = outcome.and(remove_directory(&directory));
+    }
+    outcome.and(remove_directory(root))
 }
 
 /// Loads the programs, with the maps already pinned or new ones that are pinned now.
@@ -155,8 +199,8 @@ pub(crate) fn load(pins: &Pins) -> Result<Ebpf, SteeringError> {
     Ok(ebpf)
 }
 
-/// Puts `program` on `interface`, before the programs of others: takes over the hook of a daemon
-/// before if there is one, without a moment in which none runs.
+/// Puts `program` on `interface`, before the programs of others, unless it is there. Takes over
+/// the hook of a daemon before if there is one, without a moment in which none runs.
 pub(crate) fn attach(
     ebpf: &mut Ebpf,
     pins: &Pins,
@@ -171,14 +215,18 @@ pub(crate) fn attach(
     };
     let classifier = find(ebpf, program)?;
     if path.exists() {
-        match take_over(classifier, &path) {
-            Ok(()) => return Ok(()),
-            // The interface went and came back, or is another one with the number of one gone.
-            Err(error) => {
-                tracing::debug!(%error, path = %path.display(), "Pinned hook is attached anew");
-                fs::remove_file(&path).map_err(at(&path))?;
-            }
+        if runs_on(classifier, interface).map_err(failed)? {
+            return Ok(());
         }
+        let taken = take_over(classifier, &path);
+        if taken.is_ok() && runs_on(classifier, interface).map_err(failed)? {
+            return Ok(());
+        }
+        // The interface went and came back, or is another one with the number of one gone.
+        if let Err(error) = taken {
+            tracing::debug!(%error, path = %path.display(), "Pinned hook is attached anew");
+        }
+        remove_file(&path)?;
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::first());
     let id = classifier
@@ -190,6 +238,14 @@ pub(crate) fn attach(
         Ok(_pinned) => Ok(()),
         Err(source) => Err(SteeringError::Pin { path, source: Box::new(source) }),
     }
+}
+
+/// Whether the kernel runs this very program on `interface`. A pin does not say so: its link
+/// outlives the interface.
+fn runs_on(classifier: &SchedClassifier, interface: &Interface) -> Result<bool, ProgramError> {
+    let own = classifier.info()?.id();
+    let (_revision, programs) = SchedClassifier::query_tcx(&interface.name, TcAttachType::Ingress)?;
+    Ok(programs.iter().any(|program| program.id() == own))
 }
 
 fn take_over(classifier: &mut SchedClassifier, path: &Path) -> Result<(), SteeringError> {
@@ -211,37 +267,4 @@ fn find(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, Steer
     let name = program.name();
     let found = ebpf.program_mut(name).ok_or(SteeringError::NotInObject { name })?;
     found.try_into().map_err(|source| SteeringError::Program { name, source: Box::new(source) })
-}
-
-/// Mounts bpffs where the pins will stand, unless it is there: at its usual place when the pins
-/// are below that, at the pin directory otherwise.
-fn mount_if_needed(base: &Path) -> Result<(), SteeringError> {
-    let existing = base.ancestors().find(|ancestor| ancestor.exists());
-    let on_bpffs = existing
-        .is_some_and(|path| statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC));
-    if on_bpffs {
-        return Ok(());
-    }
-    let target = if base.starts_with(BPF_ROOT) {
-        Path::new(BPF_ROOT)
-    } else {
-        fs::create_dir_all(base).map_err(at(base))?;
-        base
-    };
-    let nothing = None::<&str>;
-    mount(Some("bpf"), target, Some("bpf"), MsFlags::empty(), nothing)
-        .map_err(|error| SteeringError::Mount { path: target.to_owned(), source: error.into() })?;
-    tracing::info!(path = %target.display(), "Mounted a BPF file system for the pins");
-    Ok(())
-}
-
-fn remove_file(path: &Path) -> Result<(), SteeringError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> SteeringError + '_ {
-    move |source| SteeringError::PinDirectory { path: path.to_owned(), source }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, SockMap};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, SockMap};
 use steering_common::layout::{Port, Settings};
 use steering_common::limits::{
     ENTRIES_MAX, GENERATIONS, INTERFACES_MAX, LISTENER_SLOTS, LISTENER_V4, LISTENER_V6,
@@ -129,20 +129,31 @@ impl Maps {
         self.ports.insert(ifindex, port, 0).map_err(during("PORTS"))
     }
 
-    /// Registers the listeners; they replace those of a daemon before.
+    /// Registers the listeners; they replace those of a daemon before, and absent ones too.
     pub(crate) fn set_listeners(
         &mut self,
         v4: Option<BorrowedFd<'_>>,
         v6: Option<BorrowedFd<'_>>,
     ) -> Result<(), SteeringError> {
         for (slot, listener) in [(LISTENER_V4, v4), (LISTENER_V6, v6)] {
-            if let Some(listener) = listener {
-                let descriptor = listener.as_raw_fd();
-                self.listeners.set(slot, &descriptor, 0).map_err(during("LISTENERS"))?;
-            }
+            let changed = match listener {
+                Some(listener) => self.listeners.set(slot, &listener.as_raw_fd(), 0),
+                None => self.listeners.clear_index(&slot).or_else(unless_empty),
+            };
+            changed.map_err(during("LISTENERS"))?;
         }
         Ok(())
     }
+}
+
+/// The kernel says `EINVAL` for a slot of sockets that is empty already.
+fn unless_empty(error: MapError) -> Result<(), MapError> {
+    if let MapError::SyscallError(call) = &error
+        && matches!(call.io_error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT))
+    {
+        return Ok(());
+    }
+    Err(error)
 }
 
 /// The daemon's sign of life. While none comes, new connections that a rule redirects are treated
@@ -231,7 +242,7 @@ impl Counters {
 
 fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, SteeringError>
 where
-    T: TryFrom<Map, Error = aya::maps::MapError>,
+    T: TryFrom<Map, Error = MapError>,
 {
     let map = ebpf.take_map(name).ok_or(SteeringError::NotInObject { name })?;
     T::try_from(map).map_err(during(name))
@@ -239,7 +250,7 @@ where
 
 fn open<T>(directory: &Path, name: &'static str) -> Result<T, SteeringError>
 where
-    T: TryFrom<Map, Error = aya::maps::MapError>,
+    T: TryFrom<Map, Error = MapError>,
 {
     let path = directory.join(name);
     if !path.exists() {
@@ -249,7 +260,7 @@ where
     T::try_from(Map::from_map_data(data).map_err(during(name))?).map_err(during(name))
 }
 
-const fn during(name: &'static str) -> impl Fn(aya::maps::MapError) -> SteeringError {
+const fn during(name: &'static str) -> impl Fn(MapError) -> SteeringError {
     move |source| SteeringError::Map { name, source: Box::new(source) }
 }
 

@@ -4,6 +4,7 @@
 //! Everything is done in the network namespace of the calling thread. One pin directory belongs to
 //! one namespace.
 
+mod bpffs;
 mod error;
 mod interface;
 mod load;
@@ -13,20 +14,22 @@ mod stats;
 mod sync;
 pub mod plan;
 
-use std::collections::BTreeSet;
+use std::mem;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use aya::Ebpf;
 use rtnetlink::Handle;
-use steering_common::action::Action;
 use steering_common::layout::{Port, Settings};
 use steering_common::limits::HEARTBEAT_LIMIT_NS;
-use steering_common::rule::{Prefix, Rule};
+use steering_common::rule::{Prefix, compile};
+use steering_common::table::Entry;
 
 use self::interface::Interface;
 use self::load::{Pins, Program};
 use self::maps::Maps;
+use self::plan::PolicyRule;
 
 pub use self::error::SteeringError;
 pub use self::load::OBJECT;
@@ -86,8 +89,11 @@ pub struct Steering {
     pins: Pins,
     ebpf: Ebpf,
     maps: Maps,
-    attached: BTreeSet<(Program, u32)>,
-    served: Vec<Prefix>,
+    rules: Vec<PolicyRule>,
+    /// This host's addresses, as they are in the table.
+    addresses: Vec<IpAddr>,
+    /// Prefixes that are not reached over the bridge, as they were last told of.
+    elsewhere: Vec<Prefix>,
 }
 
 impl Steering {
@@ -95,25 +101,41 @@ impl Steering {
     /// take effect with the first listener and heartbeat.
     ///
     /// # Errors
-    /// When the setup does not fit the host, or the kernel refuses; what was in force stays.
-    pub async fn start(setup: SteeringSetup, rules: &[Rule]) -> Result<Self, SteeringError> {
+    /// When the setup does not fit the host, or the kernel refuses. The table that was in force
+    /// stays; where none was, nothing is left behind.
+    pub async fn start(setup: SteeringSetup, rules: &[PolicyRule]) -> Result<Self, SteeringError> {
         check(&setup)?;
         // Before anything is loaded: a wrong name must leave nothing behind.
         route::with_netlink(async |handle| {
-            hooks(&setup.mode, &interface::list(&handle).await?).map(|_hooks| ())
+            hooks(&setup.mode, &interface::list(&handle).await?).outcome
         })
         .await?;
         let pins = Pins::new(&setup.pin_directory);
+        let is_first = !pins.exist();
+        let started = Self::bring_up(setup.clone(), rules).await;
+        if started.is_err() && is_first {
+            undo(&pins).await;
+        }
+        started
+    }
+
+    /// Hooks and routes first, the table last: packets are given away only when all can take them.
+    async fn bring_up(setup: SteeringSetup, rules: &[PolicyRule]) -> Result<Self, SteeringError> {
+        let pins = Pins::new(&setup.pin_directory);
         let mut ebpf = load::load(&pins)?;
         let mut maps = Maps::take(&mut ebpf)?;
+        // Before the programs use another mark than the daemon before.
+        route::with_netlink(async |handle| route::add(&handle, &setup.routing).await).await?;
         maps.set_settings(Settings {
             socket_mark: setup.socket_mark,
             route_mark: setup.routing.route_mark,
             heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
         })?;
-        let attached = BTreeSet::new();
-        let mut steering = Self { setup, pins, ebpf, maps, attached, served: Vec::new() };
+        let (addresses, elsewhere) = (Vec::new(), Vec::new());
+        let mut steering =
+            Self { setup, pins, ebpf, maps, rules: Vec::new(), addresses, elsewhere };
         steering.publish(rules).await?;
+        steering.pins.remove_other_layouts()?;
         Ok(steering)
     }
 
@@ -129,28 +151,59 @@ impl Steering {
         self.maps.set_listeners(v4, v6)
     }
 
-    /// Puts `rules` in force for new connections and gives the table entries they take.
+    /// Puts `rules` in force for new connections.
     ///
     /// # Errors
-    /// When they do not fit the table; the old rules stay.
-    pub async fn publish(&mut self, rules: &[Rule]) -> Result<usize, SteeringError> {
-        let entries = sync::publish(&mut self.maps, rules)?;
-        self.served = served_prefixes(rules);
-        self.reconcile().await?;
-        Ok(entries)
+    /// When they do not fit the table, or hooks and routes are not as they should be; the old
+    /// rules stay.
+    pub async fn publish(&mut self, rules: &[PolicyRule]) -> Result<(), SteeringError> {
+        let addresses = own_addresses().await?;
+        let table = compiled(rules, &addresses)?;
+        let before = mem::replace(&mut self.rules, rules.to_vec());
+        let published = match self.arrange().await {
+            Ok(()) => sync::publish(&mut self.maps, &table),
+            Err(error) => Err(error),
+        };
+        match published {
+            Ok(()) => self.addresses = addresses,
+            Err(_) => self.rules = before,
+        }
+        published
     }
 
-    /// Brings hooks and routes to what they should be: call it now and then, so that an interface
-    /// or bridge port that comes later is steered, and a route that somebody removed comes back.
+    /// Brings hooks, routes and table to what they should be: call it now and then, so that an
+    /// interface or bridge port that comes later is steered, a route that somebody removed comes
+    /// back, and this host's own addresses are those it has now.
     ///
     /// # Errors
-    /// When an interface is missing, or the kernel refuses.
+    /// With the first thing that failed: an interface is missing, or the kernel refuses. All else
+    /// is as it should be.
     pub async fn reconcile(&mut self) -> Result<(), SteeringError> {
+        let arranged = self.arrange().await;
+        arranged.and(self.follow_addresses().await)
+    }
+
+    async fn follow_addresses(&mut self) -> Result<(), SteeringError> {
+        let addresses = own_addresses().await?;
+        if addresses != self.addresses {
+            sync::publish(&mut self.maps, &compiled(&self.rules, &addresses)?)?;
+            self.addresses = addresses;
+        }
+        Ok(())
+    }
+
+    /// Brings hooks and routes to what they should be.
+    async fn arrange(&mut self) -> Result<(), SteeringError> {
         route::with_netlink(async |handle| {
-            route::reconcile(&handle, &self.setup.routing).await?;
+            // Each is tried whatever became of the others: a port that is missing must not leave
+            // another unsteered.
+            let routing = self.setup.routing;
+            let routed = route::add(&handle, &routing).await;
             let interfaces = interface::list(&handle).await?;
-            self.attach_all(&interfaces)?;
-            self.reach_servers(&handle, &interfaces).await
+            let attached = self.attach_all(&interfaces);
+            let reached = self.reach_servers(&handle, &interfaces).await;
+            let tidied = route::remove_outdated(&handle, &routing).await;
+            routed.and(attached).and(reached).and(tidied)
         })
         .await
     }
@@ -171,49 +224,81 @@ impl Steering {
         status(&self.setup.pin_directory)
     }
 
-    /// Stops steering: removes hooks, maps, rule, routes. Packets pass as if no gateway were there.
+    /// Stops steering: removes hooks, maps, rules and routes, and unmounts the BPF file system that
+    /// was mounted for the pins. Packets pass as if no gateway were there.
     ///
     /// # Errors
-    /// At the first thing that cannot be removed.
+    /// With the first thing that could not be removed; all else is gone.
     pub async fn stop(self) -> Result<(), SteeringError> {
-        self.pins.remove()?;
-        route::with_netlink(async |handle| route::remove(&handle, &self.setup.routing).await).await
+        remove(&self.pins).await
     }
 
     fn attach_all(&mut self, interfaces: &[Interface]) -> Result<(), SteeringError> {
-        let wanted = hooks(&self.setup.mode, interfaces)?;
+        let Hooks { wanted, outcome } = hooks(&self.setup.mode, interfaces);
+        let mut outcome = outcome;
         for (program, interface) in &wanted {
-            if *program == Program::ClassifyPort
-                && let Some(address) = interface.address
-            {
-                self.maps.set_port(interface.index, Port { address, reserved: [0; 2] })?;
-            }
-            if self.attached.insert((*program, interface.index)) {
-                load::attach(&mut self.ebpf, &self.pins, *program, interface)?;
-            }
+            outcome = outcome.and(self.attach(*program, interface));
         }
         let keep: Vec<_> =
             wanted.iter().map(|(program, interface)| (*program, interface.index)).collect();
-        self.attached.retain(|hook| keep.contains(hook));
-        self.pins.detach_others(&keep)
+        outcome.and(self.pins.detach_others(&keep))
+    }
+
+    fn attach(&mut self, program: Program, interface: &Interface) -> Result<(), SteeringError> {
+        if program == Program::ClassifyPort {
+            let address = interface
+                .address
+                .ok_or_else(|| SteeringError::NoPortAddress { name: interface.name.clone() })?;
+            self.maps.set_port(interface.index, Port { address, reserved: [0; 2] })?;
+        }
+        load::attach(&mut self.ebpf, &self.pins, program, interface)
     }
 
     async fn reach_servers(
-        &self,
+        &mut self,
         handle: &Handle,
         interfaces: &[Interface],
     ) -> Result<(), SteeringError> {
         let Mode::Bridge { bridge } = &self.setup.mode else { return Ok(()) };
         let bridge = interface::find(interfaces, bridge)?;
-        let unreachable = route::reach_through_bridge(handle, bridge.index, &self.served).await?;
-        for prefix in unreachable {
+        let served = served_prefixes(&self.rules);
+        let elsewhere = route::reach_through_bridge(handle, bridge.index, &served).await?;
+        for prefix in elsewhere.iter().filter(|prefix| !self.elsewhere.contains(prefix)) {
             tracing::warn!(
                 %prefix,
                 bridge = bridge.name,
-                "No route through the bridge; the proxy reaches only what other routes cover"
+                "The proxy reaches this subnet only by routes that do not lead over the bridge; if \
+                 it is behind the bridge, add a route to it"
             );
         }
+        self.elsewhere = elsewhere;
         Ok(())
+    }
+}
+
+async fn own_addresses() -> Result<Vec<IpAddr>, SteeringError> {
+    route::with_netlink(async |handle| interface::addresses(&handle).await).await
+}
+
+fn compiled(rules: &[PolicyRule], addresses: &[IpAddr]) -> Result<Vec<Entry>, SteeringError> {
+    compile(&plan::on_host(rules, addresses)).map_err(SteeringError::Compile)
+}
+
+/// Removes all there is in this namespace; the first failure is told.
+async fn remove(pins: &Pins) -> Result<(), SteeringError> {
+    // Hooks before routes, or what they mark would be routed on.
+    let unpinned = pins.remove();
+    let unrouted = route::with_netlink(async |handle| route::remove(&handle).await).await;
+    unpinned.and(unrouted).and(pins.unmount())
+}
+
+/// Takes back a first start that failed, as far as that can be done.
+async fn undo(pins: &Pins) {
+    // The daemon of another version goes on, and shares the routes.
+    let others = pins.layouts().is_ok_and(|layouts| layouts.len() > 1);
+    let removed = if others { pins.remove() } else { remove(pins).await };
+    if let Err(error) = removed {
+        tracing::warn!(%error, "A start that failed left something behind");
     }
 }
 
@@ -235,41 +320,61 @@ fn check(setup: &SteeringSetup) -> Result<(), SteeringError> {
     }
 }
 
-/// Which program belongs on which interface.
-fn hooks<'a>(
-    mode: &Mode,
-    interfaces: &'a [Interface],
-) -> Result<Vec<(Program, &'a Interface)>, SteeringError> {
-    let mut hooks = Vec::new();
+/// Which program belongs on which interface, as far as the interfaces are there.
+struct Hooks<'a> {
+    wanted: Vec<(Program, &'a Interface)>,
+    /// The first interface that is missing or unfit.
+    outcome: Result<(), SteeringError>,
+}
+
+impl<'a> Hooks<'a> {
+    fn add(&mut self, program: Program, interface: Result<&'a Interface, SteeringError>) {
+        match interface {
+            Ok(interface) => self.wanted.push((program, interface)),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn fail(&mut self, error: SteeringError) {
+        if self.outcome.is_ok() {
+            self.outcome = Err(error);
+        }
+    }
+}
+
+fn hooks<'a>(mode: &Mode, interfaces: &'a [Interface]) -> Hooks<'a> {
+    let mut hooks = Hooks { wanted: Vec::new(), outcome: Ok(()) };
     match mode {
         Mode::Router { client_interfaces, server_interfaces } => {
             for name in client_interfaces {
-                hooks.push((Program::Classify, interface::find(interfaces, name)?));
+                hooks.add(Program::Classify, interface::find(interfaces, name));
             }
             // What classifies also brings back answers: one program is enough on an interface
             // that has both sides.
             for name in server_interfaces.iter().filter(|name| !client_interfaces.contains(name)) {
-                hooks.push((Program::ReturnPath, interface::find(interfaces, name)?));
+                hooks.add(Program::ReturnPath, interface::find(interfaces, name));
             }
         }
-        Mode::Bridge { bridge } => {
-            let bridge = interface::find(interfaces, bridge)?;
-            let ports = interfaces.iter().filter(|one| one.controller == Some(bridge.index));
-            hooks.extend(ports.map(|port| (Program::ClassifyPort, port)));
-            if hooks.is_empty() {
-                return Err(SteeringError::NoPorts { name: bridge.name.clone() });
+        Mode::Bridge { bridge } => match interface::find(interfaces, bridge) {
+            Err(error) => hooks.fail(error),
+            Ok(bridge) => {
+                // Before the ports, which hand frames up to it.
+                hooks.add(Program::Deliver, Ok(bridge));
+                let ports = interfaces.iter().filter(|one| one.controller == Some(bridge.index));
+                hooks.wanted.extend(ports.map(|port| (Program::ClassifyPort, port)));
+                if hooks.wanted.len() == 1 {
+                    hooks.fail(SteeringError::NoPorts { name: bridge.name.clone() });
+                }
             }
-            // Before the ports, which hand frames up to it.
-            hooks.insert(0, (Program::Deliver, bridge));
-        }
+        },
     }
-    Ok(hooks)
+    hooks
 }
 
 /// The subnets of clients and servers that the proxy must reach.
-fn served_prefixes(rules: &[Rule]) -> Vec<Prefix> {
+fn served_prefixes(rules: &[PolicyRule]) -> Vec<Prefix> {
     let mut served: Vec<Prefix> = Vec::new();
-    for rule in rules.iter().filter(|rule| rule.action == Action::Redirect) {
+    for PolicyRule { rule, .. } in rules {
         for prefix in rule.sources.iter().chain(&rule.destinations) {
             if !served.contains(prefix) {
                 served.push(*prefix);

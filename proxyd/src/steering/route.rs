@@ -18,8 +18,9 @@ use steering_common::rule::Prefix;
 
 use super::{Routing, SteeringError};
 
-/// Marks routes as the daemon's own, so that they are found again after a crash. The numbers up
-/// to 192 in `rtnetlink(7)` that nobody took.
+/// Marks routes and rules as the daemon's own, so that they are found again after a crash,
+/// whatever mark and table it was told to use. One of the numbers that nobody took in
+/// `linux/rtnetlink.h`; rules have an attribute for the same numbers.
 const PROTOCOL: RouteProtocol = RouteProtocol::Other(113);
 
 /// The loopback interface; the kernel gives it this index in every namespace.
@@ -43,62 +44,124 @@ where
 }
 
 /// Adds the rules and local routes that are not there; what is there already stays.
-pub(crate) async fn reconcile(handle: &Handle, routing: &Routing) -> Result<(), SteeringError> {
+pub(crate) async fn add(handle: &Handle, routing: &Routing) -> Result<(), SteeringError> {
     for family in families() {
-        if own_rules(handle, routing, family).await?.is_empty() {
+        let has_rule = own_rules(handle, family).await?.iter().any(|rule| is_wanted(rule, routing));
+        if !has_rule {
             add_rule(handle, routing, family).await?;
         }
-        add_route(handle, local_route(routing, family), "add the local route").await?;
+        let in_table = |route: &RouteMessage| table(route) == routing.table;
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            routes(handle, family).await?.into_iter().filter(in_table).partition(is_own);
+        if !foreign.is_empty() {
+            return Err(SteeringError::TableInUse { table: routing.table });
+        }
+        if !own.iter().any(|route| route.header.kind == RouteType::Local) {
+            add_route(handle, local_route(routing, family), "add the local route").await?;
+        }
     }
     Ok(())
 }
 
-/// Removes rules, local routes and on-link routes that the daemon added.
-pub(crate) async fn remove(handle: &Handle, routing: &Routing) -> Result<(), SteeringError> {
+/// Removes the rules and local routes of another mark, table or priority, which a daemon that was
+/// killed leaves behind.
+pub(crate) async fn remove_outdated(
+    handle: &Handle,
+    routing: &Routing,
+) -> Result<(), SteeringError> {
+    let mut outcome = Ok(());
     for family in families() {
-        for rule in own_rules(handle, routing, family).await? {
-            let removed = handle.rule().del(rule).execute().await;
-            removed.or_else(unless_absent).map_err(during("remove the policy routing rule"))?;
+        for rule in own_rules(handle, family).await? {
+            if !is_wanted(&rule, routing) {
+                outcome = outcome.and(remove_rule(handle, rule).await);
+            }
         }
         for route in routes(handle, family).await? {
-            if route.header.protocol == PROTOCOL {
-                let removed = handle.route().del(route).execute().await;
-                removed.or_else(unless_absent).map_err(during("remove a route"))?;
+            if is_own(&route)
+                && route.header.kind == RouteType::Local
+                && table(&route) != routing.table
+            {
+                outcome = outcome.and(remove_route(handle, route).await);
             }
         }
     }
-    Ok(())
+    outcome
+}
+
+/// Removes every rule and route of the daemon's: all are tried, the first failure is told.
+pub(crate) async fn remove(handle: &Handle) -> Result<(), SteeringError> {
+    let mut outcome = Ok(());
+    for family in families() {
+        for rule in own_rules(handle, family).await? {
+            outcome = outcome.and(remove_rule(handle, rule).await);
+        }
+        for route in routes(handle, family).await? {
+            if is_own(&route) {
+                outcome = outcome.and(remove_route(handle, route).await);
+            }
+        }
+    }
+    outcome
 }
 
 /// Makes the subnets that a bridge serves reachable through it: adds an on-link route for each
-/// prefix that no route through the bridge covers. Gives those that stay unreachable: prefixes
-/// of length 0, whose hosts cannot all be on the link.
+/// prefix that no route of the administrator's covers, and removes those of prefixes no longer
+/// served. Gives the prefixes that are not reached through the bridge: those that routes over
+/// other interfaces cover, and those of length 0, whose hosts cannot all be on the link.
 pub(crate) async fn reach_through_bridge(
     handle: &Handle,
     bridge: u32,
     prefixes: &[Prefix],
 ) -> Result<Vec<Prefix>, SteeringError> {
-    let mut unreachable = Vec::new();
+    let mut elsewhere = Vec::new();
     for family in families() {
-        let through: Vec<_> = routes(handle, family)
-            .await?
-            .into_iter()
-            .filter(|route| table(route) == u32::from(RouteHeader::RT_TABLE_MAIN))
-            .filter(|route| route.attributes.contains(&RouteAttribute::Oif(bridge)))
-            .filter_map(|route| destination(&route, family))
-            .collect();
+        let in_main = |route: &RouteMessage| table(route) == u32::from(RouteHeader::RT_TABLE_MAIN);
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            routes(handle, family).await?.into_iter().filter(in_main).partition(is_own);
+        let foreign: Vec<_> = foreign.iter().filter_map(|route| reach(route, family)).collect();
+        let mut wanted = Vec::new();
         for prefix in prefixes.iter().filter(|prefix| prefix.family() == family) {
-            if through.iter().any(|route| covers(route, prefix)) {
-                continue;
+            match way(&foreign, prefix, bridge) {
+                Way::Bridge => {}
+                Way::None if prefix.length() > 0 => wanted.push(*prefix),
+                Way::None | Way::Elsewhere => elsewhere.push(*prefix),
             }
-            if prefix.length() == 0 {
-                unreachable.push(*prefix);
-                continue;
+        }
+        for route in own {
+            let reach = reach(&route, family);
+            if !reach.is_some_and(|(to, over)| over == bridge && wanted.contains(&to)) {
+                remove_route(handle, route).await?;
+            } else if let Some((to, _bridge)) = reach {
+                wanted.retain(|prefix| *prefix != to);
             }
-            add_route(handle, on_link_route(*prefix, bridge), "add an on-link route").await?;
+        }
+        for prefix in wanted {
+            add_route(handle, on_link_route(prefix, bridge), "add an on-link route").await?;
         }
     }
-    Ok(unreachable)
+    Ok(elsewhere)
+}
+
+/// How the routes of others lead to a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Not at all.
+    None,
+    /// Through the bridge, on the link or to a router behind it.
+    Bridge,
+    /// Over another interface.
+    Elsewhere,
+}
+
+/// The way of the narrowest of `routes`, each a destination and an interface, that covers
+/// `prefix`; of equal ones, the bridge's.
+fn way(routes: &[(Prefix, u32)], prefix: &Prefix, bridge: u32) -> Way {
+    let covering = routes.iter().filter(|(to, _)| to.covers(prefix));
+    match covering.max_by_key(|(to, over)| (to.length(), *over == bridge)) {
+        None => Way::None,
+        Some((_, over)) if *over == bridge => Way::Bridge,
+        Some(_) => Way::Elsewhere,
+    }
 }
 
 /// Checks that the kernel forwards, in router mode.
@@ -139,27 +202,30 @@ fn families() -> impl Iterator<Item = Family> {
     [Family::V4].into_iter().chain(v6)
 }
 
-async fn own_rules(
-    handle: &Handle,
-    routing: &Routing,
-    family: Family,
-) -> Result<Vec<RuleMessage>, SteeringError> {
+/// The rules that a daemon added, whatever mark and table it was told to use.
+async fn own_rules(handle: &Handle, family: Family) -> Result<Vec<RuleMessage>, SteeringError> {
     let version = match family {
         Family::V4 => IpVersion::V4,
         Family::V6 => IpVersion::V6,
     };
     let rules = handle.rule().get(version).execute().try_collect::<Vec<_>>().await;
-    let rules = rules.map_err(during("list policy routing rules"))?;
-    Ok(rules.into_iter().filter(|rule| is_own_rule(rule, routing)).collect())
+    let mut rules = rules.map_err(during("list policy routing rules"))?;
+    rules.retain(|rule| rule.attributes.contains(&RuleAttribute::Protocol(PROTOCOL)));
+    Ok(rules)
 }
 
-fn is_own_rule(rule: &RuleMessage, routing: &Routing) -> bool {
+fn is_wanted(rule: &RuleMessage, routing: &Routing) -> bool {
     let has = |attribute| rule.attributes.contains(&attribute);
-    let mark = has(RuleAttribute::FwMark(routing.route_mark));
-    let mask = has(RuleAttribute::FwMask(routing.route_mark));
     let table =
         u32::from(rule.header.table) == routing.table || has(RuleAttribute::Table(routing.table));
-    mark && mask && table
+    table
+        && has(RuleAttribute::FwMark(routing.route_mark))
+        && has(RuleAttribute::FwMask(routing.route_mark))
+        && has(RuleAttribute::Priority(routing.rule_priority))
+}
+
+fn is_own(route: &RouteMessage) -> bool {
+    route.header.protocol == PROTOCOL
 }
 
 async fn add_rule(handle: &Handle, routing: &Routing, family: Family) -> Result<(), SteeringError> {
@@ -172,9 +238,14 @@ async fn add_rule(handle: &Handle, routing: &Routing, family: Family) -> Result<
         .fw_mark(routing.route_mark);
     let message = request.message_mut();
     message.attributes.push(RuleAttribute::FwMask(routing.route_mark));
+    message.attributes.push(RuleAttribute::Protocol(PROTOCOL));
     message.header.family = address_family(family);
-    let added = request.execute().await;
-    added.or_else(unless_present).map_err(during("add the policy routing rule"))
+    request.execute().await.map_err(during("add the policy routing rule"))
+}
+
+async fn remove_rule(handle: &Handle, rule: RuleMessage) -> Result<(), SteeringError> {
+    let removed = handle.rule().del(rule).execute().await;
+    removed.or_else(unless_absent).map_err(during("remove a policy routing rule"))
 }
 
 fn local_route(routing: &Routing, family: Family) -> RouteMessage {
@@ -216,8 +287,12 @@ async fn add_route(
     route: RouteMessage,
     what: &'static str,
 ) -> Result<(), SteeringError> {
-    let added = handle.route().add(route).execute().await;
-    added.or_else(unless_present).map_err(during(what))
+    handle.route().add(route).execute().await.map_err(during(what))
+}
+
+async fn remove_route(handle: &Handle, route: RouteMessage) -> Result<(), SteeringError> {
+    let removed = handle.route().del(route).execute().await;
+    removed.or_else(unless_absent).map_err(during("remove a route"))
 }
 
 async fn routes(handle: &Handle, family: Family) -> Result<Vec<RouteMessage>, SteeringError> {
@@ -233,6 +308,20 @@ fn table(route: &RouteMessage) -> u32 {
         if let RouteAttribute::Table(table) = attribute { Some(*table) } else { None }
     });
     attribute.unwrap_or_else(|| u32::from(route.header.table))
+}
+
+/// Destination and interface of a route; none where it has no interface, as a blackhole.
+fn reach(route: &RouteMessage, family: Family) -> Option<(Prefix, u32)> {
+    let interface = route.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Oif(index) = attribute {
+            Some(*index)
+        } else if let RouteAttribute::MultiPath(hops) = attribute {
+            hops.first().map(|hop| hop.interface_index)
+        } else {
+            None
+        }
+    })?;
+    Some((destination(route, family)?, interface))
 }
 
 fn destination(route: &RouteMessage, family: Family) -> Option<Prefix> {
@@ -254,20 +343,11 @@ fn destination(route: &RouteMessage, family: Family) -> Option<Prefix> {
     Prefix::new(address, route.header.destination_prefix_length).ok()
 }
 
-fn covers(outer: &Prefix, inner: &Prefix) -> bool {
-    outer.length() <= inner.length()
-        && Prefix::new(inner.address(), outer.length()).is_ok_and(|cut| cut == *outer)
-}
-
 const fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
     }
-}
-
-fn unless_present(error: rtnetlink::Error) -> Result<(), rtnetlink::Error> {
-    unless(error, libc::EEXIST)
 }
 
 /// The kernel says `ESRCH` or `ENOENT` for a route or rule that somebody else removed first.
@@ -290,22 +370,28 @@ const fn during(what: &'static str) -> impl Fn(rtnetlink::Error) -> SteeringErro
 
 #[cfg(test)]
 mod tests {
-    use super::covers;
+    use super::{Way, way};
     use steering_common::rule::Prefix;
 
     #[test]
-    fn covering_prefixes() {
-        let prefix = |address: &str, length| Prefix::new(address.parse().unwrap(), length).unwrap();
-        for (name, outer, inner, expected) in [
-            ("same", prefix("10.1.0.0", 16), prefix("10.1.0.0", 16), true),
-            ("wider", prefix("10.0.0.0", 8), prefix("10.1.2.0", 24), true),
-            ("narrower", prefix("10.1.2.0", 24), prefix("10.0.0.0", 8), false),
-            ("beside", prefix("10.2.0.0", 16), prefix("10.1.0.0", 24), false),
-            ("default", prefix("0.0.0.0", 0), prefix("10.1.0.0", 24), true),
-            ("other version", prefix("::", 0), prefix("10.1.0.0", 24), false),
-            ("IPv6", prefix("fd00::", 16), prefix("fd00:1::", 32), true),
+    fn ways_to_a_prefix() {
+        const BRIDGE: u32 = 7;
+        const OTHER: u32 = 8;
+        let prefix = |length| Prefix::new("10.1.0.0".parse().unwrap(), length).unwrap();
+        let default = Prefix::new("0.0.0.0".parse().unwrap(), 0).unwrap();
+        let served = prefix(24);
+        for (name, routes, expected) in [
+            ("no route", vec![], Way::None),
+            ("narrower", vec![(prefix(25), OTHER)], Way::None),
+            ("on the link", vec![(prefix(24), BRIDGE)], Way::Bridge),
+            ("a router behind the bridge", vec![(default, BRIDGE)], Way::Bridge),
+            ("default over another interface", vec![(default, OTHER)], Way::Elsewhere),
+            ("equal over another interface", vec![(prefix(24), OTHER)], Way::Elsewhere),
+            ("narrowest is the bridge", vec![(default, OTHER), (prefix(16), BRIDGE)], Way::Bridge),
+            ("narrowest is not", vec![(prefix(16), OTHER), (default, BRIDGE)], Way::Elsewhere),
+            ("equal over both", vec![(prefix(24), BRIDGE), (prefix(24), OTHER)], Way::Bridge),
         ] {
-            assert_eq!(covers(&outer, &inner), expected, "{name}");
+            assert_eq!(way(&routes, &served, BRIDGE), expected, "{name}");
         }
     }
 }

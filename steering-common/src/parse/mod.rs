@@ -2,9 +2,13 @@
 //!
 //! The same code runs in the kernel and in tests, over whatever can give bytes by offset.
 
+mod too_big;
+
 use crate::flow::{Family, Flow, words_v4, words_v6};
 use crate::limits::{EXTENSION_HEADERS_MAX, INLINE_TAGS_MAX};
 use crate::stats::Reason;
+
+pub use self::too_big::too_big;
 
 /// A frame that gives its bytes by offset.
 pub trait Bytes {
@@ -278,9 +282,14 @@ fn tcp<B: Bytes>(frame: &B, segment: &mut Segment, end: u32) -> Result<(), Reaso
     if segment.fragment && segment.opens() {
         return Err(Reason::FragmentedSyn);
     }
-    segment.flow.source_port = u16::from_be_bytes([s0, s1]);
-    segment.flow.destination_port = u16::from_be_bytes([d0, d1]);
+    (segment.flow.source_port, segment.flow.destination_port) = ports_of([s0, s1, d0, d1]);
     Ok(())
+}
+
+/// Source and destination port, the first four bytes of a TCP header.
+#[inline(always)]
+const fn ports_of([s0, s1, d0, d1]: [u8; 4]) -> (u16, u16) {
+    (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]))
 }
 
 /// What a header that is not all there means: in a first fragment, that a later one holds the

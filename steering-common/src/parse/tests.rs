@@ -3,8 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Arrival, Bytes, Segment, parse};
-use crate::flow::{Family, words_v4, words_v6};
+use super::{Arrival, Bytes, Segment, parse, too_big};
+use crate::flow::{Family, Flow, words_v4, words_v6};
 use crate::stats::Reason;
 use proptest::prelude::*;
 
@@ -245,6 +245,75 @@ fn frames_cut_at_every_byte_are_never_whole_segments() {
     }
 }
 
+/// An ICMP error with the packet that caused it.
+fn icmp(kind: u8, code: u8, cause: &[u8]) -> Vec<u8> {
+    [&[kind, code, 0, 0, 0, 0, 5, 0], cause].concat()
+}
+
+/// The connection that an error in `frame` is about, when it is one.
+fn too_big_for(frame: &[u8]) -> Option<Flow> {
+    let mut segment = Segment::EMPTY;
+    assert_eq!(parse(&Slice(frame), &UNTAGGED, &mut segment), Err(Reason::NotTcp));
+    too_big(&Slice(frame), &mut segment).map(|()| segment.flow)
+}
+
+/// Names, frames, and whether they say that a segment was too big.
+fn icmp_cases() -> Vec<(&'static str, Vec<u8>, bool)> {
+    let segment = tcp(ACK_FLAG, 0, 0);
+    let cause = ipv4(0, 0x4000, 6, &segment[..8]);
+    let cause_v6 = ipv6(6, &segment[..8]);
+    let error = |kind, code, cause: &[u8]| v4(&ipv4(0, 0, 1, &icmp(kind, code, cause)));
+    let error_v6 = |kind, code, cause: &[u8]| v6(58, &icmp(kind, code, cause));
+    vec![
+        ("fragmentation needed", error(3, 4, &cause), true),
+        ("with options", v4(&ipv4(2, 0, 1, &icmp(3, 4, &ipv4(3, 0, 6, &segment)))), true),
+        ("behind a tag", ethernet(&[(0x8100, 9)], 0x0800, &error(3, 4, &cause)[14..]), true),
+        ("host unreachable", error(3, 1, &cause), false),
+        ("time exceeded", error(11, 0, &cause), false),
+        ("about UDP", error(3, 4, &ipv4(0, 0, 17, &segment)), false),
+        ("about a later fragment", error(3, 4, &ipv4(0, 2, 6, &segment)), false),
+        ("about another version", error(3, 4, &cause_v6), false),
+        ("in a fragment", v4(&ipv4(0, 0x2000, 1, &icmp(3, 4, &cause))), false),
+        ("UDP", v4(&ipv4(0, 0, 17, &icmp(3, 4, &cause))), false),
+        ("packet too big", error_v6(2, 0, &cause_v6), true),
+        ("packet too big with a code", error_v6(2, 7, &cause_v6), true),
+        ("IPv6 unreachable", error_v6(1, 0, &cause_v6), false),
+        ("IPv6 about UDP", error_v6(2, 0, &ipv6(17, &segment)), false),
+        ("IPv6 about another version", error_v6(2, 0, &cause), false),
+        ("IPv6 UDP", v6(17, &icmp(2, 0, &cause_v6)), false),
+    ]
+}
+
+#[test]
+fn packets_too_big_name_their_connection_turned_round() {
+    for (name, frame, expected) in icmp_cases() {
+        let flow = too_big_for(&frame);
+        assert_eq!(flow.is_some(), expected, "{name}");
+        let Some(flow) = flow else { continue };
+        assert_eq!((flow.source_port, flow.destination_port), (22, 40000), "{name}");
+        let (source, destination) = match flow.family {
+            Family::V4 => (words_v4([10, 2, 0, 9]), words_v4([10, 1, 0, 2])),
+            Family::V6 => (words_v6(DESTINATION_V6), words_v6(SOURCE_V6)),
+        };
+        assert_eq!((flow.source, flow.destination), (source, destination), "{name}");
+    }
+}
+
+#[test]
+fn packets_too_big_are_nothing_when_cut() {
+    for (name, frame, expected) in icmp_cases() {
+        // Up to the ports; the number behind them is the kernel's to check.
+        let ports_end = frame.len() - if name == "with options" { 16 } else { 4 };
+        for length in 0..ports_end {
+            let mut segment = Segment::EMPTY;
+            let frame = Slice(&frame[..length]);
+            if parse(&frame, &UNTAGGED, &mut segment) == Err(Reason::NotTcp) {
+                assert_eq!(too_big(&frame, &mut segment), None, "{name} {length} {expected}");
+            }
+        }
+    }
+}
+
 #[test]
 fn flags_that_open_and_end_handshakes() {
     for (name, flags, opens, ends) in [
@@ -267,6 +336,11 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(frame in prop::collection::vec(any::<u8>(), 0..200)) {
         let _outcome = read(&frame, &UNTAGGED);
+        for family in [Family::V4, Family::V6] {
+            let mut segment = Segment::EMPTY;
+            segment.flow.family = family;
+            let _outcome = too_big(&Slice(&frame), &mut segment);
+        }
     }
 
     /// Frames that look right up to a few bytes reach deeper than random ones.

@@ -86,6 +86,13 @@ impl Prefix {
         }
     }
 
+    /// Whether every address of `inner` is one of this prefix.
+    #[must_use]
+    pub fn covers(&self, inner: &Self) -> bool {
+        self.length <= inner.length
+            && Self::new(inner.address, self.length).is_ok_and(|cut| cut == *self)
+    }
+
     fn masked(&self) -> Masked {
         let bits = u32::from(self.length);
         match self.address {

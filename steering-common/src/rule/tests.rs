@@ -217,3 +217,19 @@ fn prefixes_and_ranges_are_checked() {
     assert_eq!(Prefix::new(v6, 129), Err(CompileError::PrefixLength { address: v6, length: 129 }));
     assert_eq!(PortRange::new(9, 8), Err(CompileError::PortRange { first: 9, last: 8 }));
 }
+
+#[test]
+fn covering_prefixes() {
+    let prefix = |address: &str, length| Prefix::new(address.parse().unwrap(), length).unwrap();
+    for (name, outer, inner, expected) in [
+        ("same", prefix("10.1.0.0", 16), prefix("10.1.0.0", 16), true),
+        ("wider", prefix("10.0.0.0", 8), prefix("10.1.2.0", 24), true),
+        ("narrower", prefix("10.1.2.0", 24), prefix("10.0.0.0", 8), false),
+        ("beside", prefix("10.2.0.0", 16), prefix("10.1.0.0", 24), false),
+        ("default", prefix("0.0.0.0", 0), prefix("10.1.0.0", 24), true),
+        ("other version", prefix("::", 0), prefix("10.1.0.0", 24), false),
+        ("IPv6", prefix("fd00::", 16), prefix("fd00:1::", 32), true),
+    ] {
+        assert_eq!(outer.covers(&inner), expected, "{name}");
+    }
+}

@@ -38,7 +38,7 @@ impl Report {
 
     /// Names a number by which versions of the gateway are compared.
     pub(super) fn summarize(&mut self, name: &str, value: f64) {
-        self.summary.insert(name.to_owned(), json!(value));
+        self.summary.insert(name.to_owned(), json!(rounded(value)));
     }
 
     /// For people.
@@ -65,9 +65,9 @@ impl Report {
                 "case": row.case,
                 "subject": row.subject,
                 "metric": row.metric,
-                "value": row.value,
+                "value": rounded(row.value),
                 "unit": row.unit,
-                "ratio_to_baseline": row.ratio_to_baseline,
+                "ratio_to_baseline": row.ratio_to_baseline.map(rounded),
             })
         };
         let rows: Vec<Value> = self.rows.iter().map(row).collect();
@@ -116,6 +116,11 @@ impl Case<'_> {
         let case = self.case;
         self.rows.push(Row { case, subject, metric, value, unit, ratio_to_baseline });
     }
+}
+
+/// To three digits after the point: no measurement here is finer.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 /// The middle one of some values; the mean of the middle two of an even number of them.
@@ -179,7 +184,7 @@ mod tests {
         let mut report = Report::new().unwrap();
         let mut case = report.case("copy");
         case.row("direct", ("speed", "MB/s"), 200.0);
-        let ratio = case.compared("proxyd", ("speed", "MB/s"), 100.0, 200.0);
+        let ratio = case.compared("proxyd", ("speed", "MB/s"), 100.0004, 200.0);
         report.summarize("speed_ratio", ratio);
         let json: Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         let expected = json!([

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tracing::warn;
 
+use crate::ask::SecretBytes;
 use crate::clock::Clock;
 
 /// Why nothing more comes of a leg.
@@ -40,8 +41,8 @@ pub(super) enum Arrived {
     Established,
     /// The server's host key, to be judged.
     HostKey(HostKeyShown),
-    /// A message above the transport layer.
-    Message(Vec<u8>),
+    /// A message above the transport layer; it may hold a password.
+    Message(SecretBytes),
 }
 
 /// A server's host key that has signed the key exchange.
@@ -78,7 +79,7 @@ impl Link {
     }
 
     /// The next message above the transport layer.
-    pub(super) async fn message(&mut self, deadline: Duration) -> Result<Vec<u8>, LinkError> {
+    pub(super) async fn message(&mut self, deadline: Duration) -> Result<SecretBytes, LinkError> {
         match self.next(deadline).await? {
             Arrived::Message(message) => Ok(message),
             // Both come once, before any message, and are awaited by name.
@@ -168,7 +169,9 @@ fn arrived(event: Event<'_>) -> Next {
             let blob = offer.key_blob.to_vec();
             Next::Arrived(Arrived::HostKey(HostKeyShown { algorithm: offer.algorithm, blob }))
         }
-        Event::Message(message) => Next::Arrived(Arrived::Message(message.to_vec())),
+        Event::Message(message) => {
+            Next::Arrived(Arrived::Message(SecretBytes::new(message.to_vec())))
+        }
         Event::Disconnected { text, .. } => Next::Gone(text),
         Event::Rekeyed => Next::Nothing,
     }

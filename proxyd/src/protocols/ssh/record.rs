@@ -29,7 +29,12 @@ pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>) {
             recorder.record(Stream::Meta, &Record::Resize { channel: channel.0, columns, rows });
         }
         Seen::Variable { channel, name, value } => {
-            variable(recorder, channel.0, &clean(name, NAME_BYTES_MAX), &clean(value, VALUE_BYTES_MAX));
+            variable(
+                recorder,
+                channel.0,
+                &clean(name, NAME_BYTES_MAX),
+                &clean(value, VALUE_BYTES_MAX),
+            );
         }
         Seen::Signal { channel, name } => {
             let (channel, name) = (channel.0.to_string(), clean(name, NAME_BYTES_MAX));

@@ -253,7 +253,6 @@ impl Driver<'_> {
         })
     }
 
-
     fn check_limits(&self, now: Duration) -> Result<(), Stop> {
         let idle = now.saturating_sub(self.last_message);
         if self.idle_limit.is_some_and(|limit| idle >= limit) {
@@ -322,11 +321,13 @@ impl Passing<'_, '_> {
             Step::Refused(refused) => {
                 let what = match refused {
                     Refused::Channel(kind) => format!("channel {kind}"),
-                    Refused::Request(channel, kind) => format!("{kind} on channel {}", channel.0),
+                    Refused::Request(_, kind) => format!("request {kind}"),
                     Refused::Global(kind) => format!("global request {kind}"),
                 };
-                self.note(Event::Refused { what });
-                self.recorded()?;
+                if self.channels.is_new_refusal(&what) {
+                    self.note(Event::Refused { what });
+                    self.recorded()?;
+                }
             }
             Step::Drop => {}
             Step::Unknown => return Ok(false),

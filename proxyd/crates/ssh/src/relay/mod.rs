@@ -221,7 +221,7 @@ impl Relay {
     pub fn allow(&mut self, start: &Start<'_>) -> Result<(), RelayError> {
         let channel = self.table.of_client(start.client)?;
         channel.stage = Stage::Started;
-        if start.want_reply { channel.replies.client.expect() } else { Ok(()) }
+        if start.want_reply { channel.replies.client.expect_start() } else { Ok(()) }
     }
 
     /// The policy does not let the program start; `text` tells the user on standard error.
@@ -438,6 +438,11 @@ impl Relay {
     fn reply<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let channel = self.table.named(from, channel::recipient(message)?)?;
         let to = from.other();
+        let failed = message.first() == Some(&number::CHANNEL_FAILURE);
+        if failed && channel.replies.of(to).next_is_start() {
+            // The server did not start it; the client may ask for another, to be judged again.
+            channel.stage = Stage::Idle;
+        }
         let (replied, due) = channel.replies.of(to).replied(message)?;
         self.answers.of(to).extend(due);
         match replied {

@@ -10,6 +10,8 @@ use crate::limits::REPLIES_MAX;
 enum Reply {
     /// The other peer; its reply has not come yet.
     Peer,
+    /// The other peer, to the start of a program.
+    Start,
     /// We do, with this message, as soon as it is its turn.
     Own(Vec<u8>),
     /// We will, once it is time; what comes later waits for it.
@@ -37,6 +39,16 @@ impl Replies {
     /// A request went on to the other peer.
     pub(super) fn expect(&mut self) -> Result<(), RelayError> {
         self.push(Reply::Peer)
+    }
+
+    /// The start of a program went on to the other peer.
+    pub(super) fn expect_start(&mut self) -> Result<(), RelayError> {
+        self.push(Reply::Start)
+    }
+
+    /// Whether the other peer's next reply is to the start of a program.
+    pub(super) fn next_is_start(&self) -> bool {
+        self.0.iter().find(|reply| is_theirs(reply)) == Some(&Reply::Start)
     }
 
     /// We answer a request; gives the replies whose turn it is.
@@ -70,14 +82,13 @@ impl Replies {
         message: &[u8],
     ) -> Result<(Replied, Vec<Vec<u8>>), RelayError> {
         // Peers know nothing of the replies that we hold: theirs may come before its turn.
-        let is_theirs = |reply: &Reply| matches!(reply, Reply::Peer | Reply::ForUs);
         let at = self.0.iter().position(is_theirs).ok_or(RelayError::UnsolicitedReply)?;
         let replied = match self.0.get_mut(at) {
-            Some(reply @ Reply::Peer) if at > 0 => {
+            Some(reply @ (Reply::Peer | Reply::Start)) if at > 0 => {
                 *reply = Reply::Own(message.to_vec());
                 return Ok((Replied::Waits, Vec::new()));
             }
-            Some(Reply::Peer) => Replied::Passes,
+            Some(Reply::Peer | Reply::Start) => Replied::Passes,
             Some(_) | None => Replied::ForUs,
         };
         self.0.remove(at);
@@ -101,6 +112,11 @@ impl Replies {
         }
         due
     }
+}
+
+/// Whether the other peer replies to this request.
+const fn is_theirs(reply: &Reply) -> bool {
+    matches!(reply, Reply::Peer | Reply::Start | Reply::ForUs)
 }
 
 #[cfg(test)]

@@ -1,0 +1,248 @@
+//! Setting steering up and taking it down, on hosts that are not as they should be.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use e2e::world::{BRIDGE, CLIENT_INTERFACE, Family, Host, Mode, SERVER_INTERFACE, World};
+use proxyd::steering::plan::PolicyRule;
+use proxyd::steering::{Mode as SteeringMode, Routing, Steering, SteeringError, SteeringSetup};
+use steering_common::action::{Action, OnDown};
+use steering_common::rule::{PortRange, Prefix, Rule};
+use tokio::runtime::Builder;
+
+/// A connection that has not come about by then is taken for dropped.
+const DROPPED_AFTER: Duration = Duration::from_millis(300);
+
+/// The table, mark and priority of a test's steering.
+const ROUTING: Routing = Routing { route_mark: 1, table: 4242, rule_priority: 90 };
+
+fn setup(world: &World) -> SteeringSetup {
+    let mode = match world.mode() {
+        Mode::Router => SteeringMode::Router {
+            client_interfaces: vec![CLIENT_INTERFACE.to_owned()],
+            server_interfaces: vec![SERVER_INTERFACE.to_owned()],
+        },
+        Mode::Bridge => SteeringMode::Bridge { bridge: BRIDGE.to_owned() },
+    };
+    SteeringSetup { mode, routing: ROUTING, socket_mark: 2, pin_directory: world.pin_directory() }
+}
+
+/// A policy for port 22 of these subnets, whose connections are dropped while no proxy listens.
+fn policy(to: &[&str]) -> PolicyRule {
+    let prefix = |to: &&str| {
+        let net: ipnet::IpNet = to.parse().unwrap();
+        Prefix::new(net.addr(), net.prefix_len()).unwrap()
+    };
+    let rule = Rule {
+        sources: vec![],
+        destinations: to.iter().map(prefix).collect(),
+        ports: vec![PortRange::new(22, 22).unwrap()],
+        interfaces: vec![],
+        vlans: vec![],
+        action: Action::Redirect,
+        on_down: OnDown::Drop,
+        policy: 0,
+    };
+    PolicyRule { rule, spares_host: true }
+}
+
+/// Runs `work` in the gateway's namespace.
+fn on_gateway<T: Send>(world: &World, work: impl AsyncFnOnce() -> T + Send) -> T {
+    let run = || Builder::new_current_thread().enable_all().build().unwrap().block_on(work());
+    world.gateway.inside(run).unwrap()
+}
+
+/// Names of the programs that the kernel runs on an interface of the calling thread's namespace.
+fn programs_on(interface: &str) -> Vec<String> {
+    let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress).unwrap();
+    programs.iter().map(|program| program.name_as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn interfaces_come_and_go() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        let mut steering = Steering::start(setup(&world), &[]).await.unwrap();
+        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
+        assert_eq!(programs_on(SERVER_INTERFACE), ["return_path"]);
+        // Another interface with the name and the number of one gone.
+        let listed = world.gateway.ip(&format!("-o link show {CLIENT_INTERFACE}")).unwrap();
+        let index = listed.split(':').next().unwrap();
+        world.gateway.ip(&format!("link del {CLIENT_INTERFACE}")).unwrap();
+        let again = format!("link add {CLIENT_INTERFACE} index {index} type veth peer name peer0");
+        world.gateway.ip(&again).unwrap();
+        assert_eq!(programs_on(CLIENT_INTERFACE), Vec::<String>::new());
+        steering.reconcile().await.unwrap();
+        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
+        // One that is missing does not keep another from being steered.
+        world.gateway.ip(&format!("link del {CLIENT_INTERFACE}")).unwrap();
+        world.gateway.ip(&format!("link del {SERVER_INTERFACE}")).unwrap();
+        let again = format!("link add {SERVER_INTERFACE} type veth peer name peer0");
+        world.gateway.ip(&again).unwrap();
+        let error = steering.reconcile().await.unwrap_err();
+        assert!(matches!(error, SteeringError::NoInterface { .. }), "{error}");
+        assert_eq!(programs_on(SERVER_INTERFACE), ["return_path"]);
+        steering.stop().await.unwrap();
+        assert_eq!(programs_on(SERVER_INTERFACE), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_start_that_fails_changes_nothing() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        let foreign = "blackhole 192.0.2.0/24 table 4242";
+        world.gateway.ip(&format!("route add {foreign}")).unwrap();
+        let failed = Steering::start(setup(&world), &[policy(&["0.0.0.0/0"])]).await;
+        let error = failed.err().expect("a table that is in use");
+        assert!(matches!(error, SteeringError::TableInUse { table: 4242 }), "{error}");
+        assert_eq!(world.pins().unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(programs_on(CLIENT_INTERFACE), Vec::<String>::new());
+        assert!(!world.gateway.ip("rule list").unwrap().contains("4242"));
+        // A second start does not take down what the first one made.
+        world.gateway.ip(&format!("route del {foreign}")).unwrap();
+        drop(Steering::start(setup(&world), &[]).await.unwrap());
+        world.gateway.ip(&format!("route add {foreign}")).unwrap();
+        assert!(Steering::start(setup(&world), &[]).await.is_err());
+        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
+        assert!(world.gateway.ip("rule list").unwrap().contains("4242"));
+    });
+}
+
+#[test]
+fn another_mark_and_table_replace_the_old_ones() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        drop(Steering::start(setup(&world), &[]).await.unwrap());
+        let other = Routing { route_mark: 4, table: 4343, ..ROUTING };
+        let setup = SteeringSetup { routing: other, ..setup(&world) };
+        let steering = Steering::start(setup, &[]).await.unwrap();
+        for family in ["-4", "-6"] {
+            let rules = world.gateway.ip(&format!("{family} rule list")).unwrap();
+            assert!(rules.contains("fwmark 0x4/0x4 lookup 4343"), "{rules}");
+            assert!(!rules.contains("4242"), "{rules}");
+            let routes = world.gateway.ip(&format!("{family} route show table all")).unwrap();
+            assert!(routes.contains("table 4343"), "{routes}");
+            assert!(!routes.contains("table 4242"), "{routes}");
+        }
+        steering.stop().await.unwrap();
+        for family in ["-4", "-6"] {
+            let routes = world.gateway.ip(&format!("{family} route show table all")).unwrap();
+            assert!(!routes.contains("table 4343"), "{routes}");
+        }
+    });
+}
+
+#[test]
+fn a_stop_removes_what_it_can() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        let steering = Steering::start(setup(&world), &[]).await.unwrap();
+        let layouts = fs::read_dir(world.pin_directory()).unwrap();
+        let layout = layouts.map(|entry| entry.unwrap().path()).next().unwrap();
+        // What is no pin cannot be removed as one.
+        fs::create_dir(layout.join("links").join("somebody-0")).unwrap();
+        let error = steering.stop().await.unwrap_err();
+        assert!(matches!(error, SteeringError::PinDirectory { .. }), "{error}");
+        assert_eq!(world.pins().unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(programs_on(CLIENT_INTERFACE), Vec::<String>::new());
+        assert!(!world.gateway.ip("rule list").unwrap().contains("4242"));
+    });
+}
+
+#[test]
+fn a_file_system_of_its_own_is_unmounted() {
+    let world = World::router().unwrap();
+    let pin_directory = world.subdirectory("no bpf here").unwrap();
+    let listed = pin_directory.to_str().unwrap().replace(' ', "\\040");
+    let is_mounted =
+        || fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" {listed} "));
+    on_gateway(&world, async || {
+        let setup = SteeringSetup { pin_directory, ..setup(&world) };
+        let steering = Steering::start(setup.clone(), &[]).await.unwrap();
+        assert!(is_mounted());
+        drop(steering);
+        Steering::start(setup, &[]).await.unwrap().stop().await.unwrap();
+        assert!(!is_mounted());
+    });
+}
+
+#[test]
+fn another_version_is_replaced() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        drop(Steering::start(setup(&world), &[]).await.unwrap());
+        let layouts = fs::read_dir(world.pin_directory()).unwrap();
+        let layout = layouts.map(|entry| entry.unwrap().path()).next().unwrap();
+        let other = layout.with_file_name("v999");
+        fs::rename(&layout, &other).unwrap();
+        let steering = Steering::start(setup(&world), &[]).await.unwrap();
+        assert!(!other.exists() && layout.exists());
+        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
+        steering.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn routes_through_a_bridge() {
+    let world = World::bridge().unwrap();
+    let routes = || world.gateway.ip("route show").unwrap();
+    let is_there = |to: &str| routes().lines().any(|line| line.starts_with(to));
+    on_gateway(&world, async || {
+        let mut steering = Steering::start(setup(&world), &[]).await.unwrap();
+        world.gateway.ip("link add mgmt0 type veth peer name peer0").unwrap();
+        world.gateway.ip("link set mgmt0 up").unwrap();
+        world.gateway.ip("route add 198.51.100.0/24 dev mgmt0").unwrap();
+        let served = policy(&["192.0.2.0/24", "198.51.100.0/24", "10.77.1.0/24"]);
+        steering.publish(&[served]).await.unwrap();
+        assert!(is_there("192.0.2.0/24 dev br0 proto 113"), "{}", routes());
+        assert!(is_there("198.51.100.0/24 dev mgmt0"), "{}", routes());
+        assert_eq!(routes().matches("proto 113").count(), 1, "{}", routes());
+        // A route of the administrator's takes over.
+        world.gateway.ip("addr add 192.0.2.1/25 dev br0").unwrap();
+        world.gateway.ip("route add 192.0.0.0/16 via 10.77.1.3").unwrap();
+        steering.reconcile().await.unwrap();
+        assert!(!routes().contains("proto 113"), "{}", routes());
+        world.gateway.ip("route del 192.0.0.0/16").unwrap();
+        steering.reconcile().await.unwrap();
+        assert!(is_there("192.0.2.0/24 dev br0 proto 113"), "{}", routes());
+        // What is served no more has no route.
+        steering.publish(&[policy(&["10.77.1.0/24"])]).await.unwrap();
+        assert!(!routes().contains("proto 113"), "{}", routes());
+        steering.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn who_administers_the_gateway_is_not_locked_out() {
+    for mode in [Mode::Router, Mode::Bridge] {
+        let world = World::new(mode).unwrap();
+        let own = world.gateway.inside(|| TcpListener::bind("[::]:22")).unwrap().unwrap();
+        let interface = if mode == Mode::Router { CLIENT_INTERFACE } else { BRIDGE };
+        on_gateway(&world, async || {
+            let everything = policy(&["0.0.0.0/0", "::/0"]);
+            let mut steering = Steering::start(setup(&world), &[everything]).await.unwrap();
+            for family in Family::ALL {
+                let to = world.address(Host::GatewayForClient, family);
+                assert!(reaches(&world, to), "{mode:?} {to}");
+                assert!(!reaches(&world, world.address(Host::Server, family)), "{mode:?} {to}");
+            }
+            let later = "10.77.1.77".parse().unwrap();
+            world.gateway.ip(&format!("addr add {later}/24 dev {interface}")).unwrap();
+            assert!(!reaches(&world, later), "{mode:?}");
+            steering.reconcile().await.unwrap();
+            assert!(reaches(&world, later), "{mode:?}");
+            steering.stop().await.unwrap();
+        });
+        drop(own);
+    }
+}
+
+/// Whether the client can connect to port 22 of an address.
+fn reaches(world: &World, to: IpAddr) -> bool {
+    let to = SocketAddr::new(to, 22);
+    world.client.inside(|| TcpStream::connect_timeout(&to, DROPPED_AFTER).is_ok()).unwrap()
+}
