@@ -141,9 +141,11 @@ fn path_mtu(mode: Mode) {
             (world.address(Host::Client, family), world.address(Host::Server, family));
         let at_client = Capture::start(&world.client).unwrap();
         let at_server = Capture::start(&world.server).unwrap();
-        let call = client.ssh().arg(format!("alice@{far}"));
+        // The question is asked in the terminal, where it stays unanswered.
+        let call = client.ssh().args("-o StrictHostKeyChecking=no").arg(format!("alice@{far}"));
+        let call = call.env("SSH_ASKPASS_REQUIRE", "never");
         let mut terminal = call.terminal(Size { rows: 24, columns: 80 }).unwrap();
-        terminal.expect("password:", LIMIT).unwrap();
+        terminal.expect("assword:", LIMIT).unwrap();
         for (namespace, capture, from, to) in
             [(&world.client, at_client, far, near), (&world.server, at_server, near, far)]
         {
@@ -153,7 +155,9 @@ fn path_mtu(mode: Mode) {
             namespace.inside(|| send_too_big(&cause, from)).unwrap();
             let is_told = || {
                 let mut command = world.gateway.command("ss");
-                let legs = output(command.args(["-Htin", "src", &from.to_string()])).unwrap();
+                let source = SocketAddr::new(from, 0).to_string();
+                let source = source.strip_suffix(":0").unwrap();
+                let legs = output(command.args(["-Htin", "src", source])).unwrap();
                 legs.contains(&format!("pmtu:{NARROW_BYTES}"))
             };
             wait_until(&format!("{mode:?} {from} to {to} to be told"), LIMIT, is_told).unwrap();
