@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proxyd_trail::{Recovery, SigningKey};
+use proxyd_trail::{Recovery, SigningKey, TrailError};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -81,6 +81,14 @@ impl Spool {
         let opened = options.open(&path).map_err(file("make the trail", &path))?;
         sync_directory(&self.spool)?;
         Ok((opened, path))
+    }
+
+    /// Removes a trail whose header could not be written.
+    pub(super) fn discard(&self, name: &str) {
+        let path = self.spool.join(name);
+        if let Err(error) = fs::remove_file(&path) {
+            warn!(path = %path.display(), %error, "The rest of a header stays in the spool");
+        }
     }
 
     /// Moves a sealed trail to the store; replaces nothing there.
@@ -168,8 +176,17 @@ impl Spool {
         options.read(true).write(true);
         let mut opened = options.open(&path).map_err(file("open the trail", &path))?;
         let reason = "the daemon ended without closing the trail";
-        let recovery = proxyd_trail::recover(&mut opened, signing_key, reason, wall_ns)
-            .map_err(|source| RecordingError::Trail { path, source })?;
+        let recovery = match proxyd_trail::recover(&mut opened, signing_key, reason, wall_ns) {
+            Ok(recovery) => recovery,
+            Err(source) => {
+                if matches!(source, TrailError::HeaderCut { .. }) {
+                    // Nothing was recorded yet; it is kept for whoever wonders, out of the way.
+                    let aside = path.with_extension("cut");
+                    fs::rename(&path, &aside).map_err(file("move aside", &path))?;
+                }
+                return Err(RecordingError::Trail { path, source });
+            }
+        };
         self.store(name)?;
         Ok(recovery)
     }

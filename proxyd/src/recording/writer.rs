@@ -34,7 +34,11 @@ pub(super) async fn start(
         let (file, path) = create_in.create(&create_name)?;
         match Writer::create(file, &header, &sealing) {
             Ok(writer) => Ok(Open { writer, path, clock }),
-            Err(source) => Err(RecordingError::Trail { path, source }),
+            Err(source) => {
+                // Nothing was recorded; what there is of a header is of no use to anybody.
+                create_in.discard(&create_name);
+                Err(RecordingError::Trail { path, source })
+            }
         }
     })
     .await?;
