@@ -13,7 +13,7 @@ use crate::net::accept::Accepted;
 use crate::recording::Recorder;
 use crate::session::Session;
 use crate::session::event::Event;
-use crate::session::stop::Stop;
+use crate::session::stop::{Blame, Failure, Stop};
 use crate::target;
 use crate::usermapping::{self, Authorized};
 
@@ -149,6 +149,9 @@ async fn finish(
         Ok(()) => ("completed", String::new()),
         Err(stop) => (stop.outcome(), stop.reason()),
     };
+    if let Err(Stop::Failed(Failure { blame: Blame::Gateway, .. })) = &result {
+        error!(session_id = %session.id(), reason, "The gateway could not serve a session");
+    }
     let ended = session.note(Event::Ended { outcome, reason: reason.clone() });
     if let Some(mut recorder) = recorder {
         recorder.event(&ended);
