@@ -164,11 +164,20 @@ impl Steering {
             Ok(()) => sync::publish(&mut self.maps, &table),
             Err(error) => Err(error),
         };
+        let published = published.and_then(|()| self.name_policies());
         match published {
             Ok(()) => self.addresses = addresses,
             Err(_) => self.rules = before,
         }
         published
+    }
+
+    /// Names the policies beside their counters.
+    fn name_policies(&mut self) -> Result<(), SteeringError> {
+        for PolicyRule { name, rule, .. } in &self.rules {
+            self.maps.set_name(u32::from(rule.policy), name)?;
+        }
+        Ok(())
     }
 
     /// Brings hooks, routes and table to what they should be: call it now and then, so that an
