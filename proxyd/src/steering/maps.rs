@@ -299,13 +299,12 @@ where
 {
     let path = directory.join(name);
     fs::metadata(&path).map_err(|error| unreadable(directory, error))?;
-    let data = MapData::from_pin(path).map_err(|error| match error {
-        MapError::SyscallError(SyscallError { io_error, .. })
-            if io_error.kind() == io::ErrorKind::PermissionDenied =>
-        {
+    let data = MapData::from_pin(path).map_err(|error| {
+        if let MapError::SyscallError(SyscallError { io_error, .. }) = error {
             unreadable(directory, io_error)
+        } else {
+            during(name)(error)
         }
-        error => during(name)(error),
     })?;
     T::try_from(Map::from_map_data(data).map_err(during(name))?).map_err(during(name))
 }
@@ -313,10 +312,12 @@ where
 /// Why what is pinned in `directory` cannot be read.
 fn unreadable(directory: &Path, source: io::Error) -> SteeringError {
     let directory = directory.to_owned();
-    match source.kind() {
-        io::ErrorKind::NotFound => SteeringError::NotRunning { directory },
-        io::ErrorKind::PermissionDenied => SteeringError::NotReadable { directory, source },
-        _ => SteeringError::PinDirectory { path: directory, source },
+    if source.kind() == io::ErrorKind::NotFound {
+        SteeringError::NotRunning { directory }
+    } else if source.kind() == io::ErrorKind::PermissionDenied {
+        SteeringError::NotReadable { directory, source }
+    } else {
+        SteeringError::PinDirectory { path: directory, source }
     }
 }
 
@@ -343,4 +344,45 @@ fn wait_for_programs() -> io::Result<()> {
     // SAFETY: takes no pointers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::{to_name, unreadable};
+    use steering_common::limits::POLICY_NAME_BYTES;
+
+    #[test]
+    fn why_the_state_cannot_be_read() {
+        for (name, errno, expected) in [
+            ("absent", libc::ENOENT, "no steering is active: nothing is pinned in /pins"),
+            ("no right", libc::EACCES, "cannot read the steering state in /pins: that needs root"),
+            (
+                "no privilege",
+                libc::EPERM,
+                "cannot read the steering state in /pins: that needs root",
+            ),
+            ("other", libc::EIO, "cannot use pin directory /pins"),
+        ] {
+            let error = unreadable(Path::new("/pins"), io::Error::from_raw_os_error(errno));
+            assert_eq!(error.to_string(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_cut_between_characters() {
+        for (name, given, kept) in [
+            ("empty", String::new(), 0),
+            ("short", "ssh".to_owned(), 3),
+            ("as long as fits", "a".repeat(POLICY_NAME_BYTES), POLICY_NAME_BYTES),
+            ("too long", "a".repeat(POLICY_NAME_BYTES + 1), POLICY_NAME_BYTES),
+            ("cut inside a character", format!("a{}", "ä".repeat(40)), POLICY_NAME_BYTES - 1),
+        ] {
+            let bytes = to_name(&given);
+            assert_eq!(&bytes[..kept], &given.as_bytes()[..kept], "{name}");
+            assert!(bytes[kept..].iter().all(|byte| *byte == 0), "{name}");
+        }
+    }
 }

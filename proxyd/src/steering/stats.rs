@@ -23,8 +23,8 @@ pub struct Status {
     pub silence: Option<Duration>,
     /// Packets by reason, in the order of the counters.
     pub reasons: Vec<(Reason, u64)>,
-    /// SYNs by the name of the policy, cut to [`steering_common::limits::POLICY_NAME_BYTES`], of the
-    /// policies that counted any.
+    /// SYNs by the name of the policy, of the policies that counted any; the name is cut to
+    /// [`steering_common::limits::POLICY_NAME_BYTES`].
     pub policies: Vec<(String, PolicyCounts)>,
 }
 
@@ -54,8 +54,8 @@ impl Status {
 /// Reads the state of the data plane pinned under `pin_directory`.
 ///
 /// # Errors
-/// [`SteeringError::NotRunning`] when nothing is pinned there, [`SteeringError::NotReadable`] without
-/// the right to read it, and when the maps cannot be read.
+/// [`SteeringError::NotRunning`] when nothing is pinned there, [`SteeringError::NotReadable`]
+/// without the right to read it, and when the maps cannot be read.
 pub fn status(pin_directory: &Path) -> Result<Status, SteeringError> {
     let pins = Pins::new(pin_directory);
     let counters = Counters::open(pins.maps())?;
