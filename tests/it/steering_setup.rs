@@ -193,6 +193,13 @@ fn another_version_is_replaced() {
         let layout = layouts.map(|entry| entry.unwrap().path()).next().unwrap();
         let other = layout.with_file_name("v999");
         fs::rename(&layout, &other).unwrap();
+        // A start that fails leaves it, and the routes that it needs.
+        let foreign = "blackhole 192.0.2.0/24 table 4242";
+        world.gateway.ip(&format!("route add {foreign}")).unwrap();
+        assert!(Steering::start(setup(&world), &[]).await.is_err());
+        assert!(other.exists() && !layout.exists());
+        assert!(world.gateway.ip("rule list").unwrap().contains("4242"));
+        world.gateway.ip(&format!("route del {foreign}")).unwrap();
         let steering = Steering::start(setup(&world), &[]).await.unwrap();
         assert!(!other.exists() && layout.exists());
         assert_programs(CLIENT_INTERFACE, &["classify"]);
