@@ -1,8 +1,6 @@
 //! The composition root: configuration → handles → listeners → sessions → drain.
 
-use std::net::TcpListener as StdListener;
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,10 +9,9 @@ use anyhow::Context as _;
 use nix::sys::stat::{Mode, umask};
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::{Flow, PolicySet};
-use proxyd_trail::SigningKey;
 use steering_common::limits::{HEARTBEAT_PERIOD_MS, SOCKET_MARK};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -28,10 +25,10 @@ use crate::dial::Dialer;
 use crate::gateway::Gateways;
 use crate::hostkeys::HostKeys;
 use crate::line::serve::serve;
-use crate::net::accept::Accepted;
+use crate::net::accept::{Accepted, prepare};
 use crate::net::socket::{AddressFamily, original_destination, transparent_listener};
 use crate::protocols::ssh::{Ssh, SshLimits};
-use crate::recording::Recordings;
+use crate::recording::{Recordings, hexadecimal};
 use crate::session::Session;
 use crate::session::registry::{Live, Registry, SessionLimits};
 use crate::steering::{self, Steering};
@@ -55,18 +52,24 @@ const SEAL_LIMIT: Duration = Duration::from_secs(10);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     // What the daemon writes (keys, sessions, trails, its socket) is for nobody else.
     umask(Mode::from_bits_truncate(0o077));
+    let mut stops = Stops::listen()?;
     let clock = Clock::start();
     let tasks = Group::new();
-    let gateway = Gateway::build(&config, clock, &tasks).await?;
+    let (setup, rules) = steering::plan::plan(&config.steering, &config.policy)?;
     let listeners = [
         transparent_listener(AddressFamily::V4, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
         transparent_listener(AddressFamily::V6, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
     ];
+    let gateway = Gateway::build(&config, clock, &tasks).await?;
     let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
     let operators = Group::new();
-    control::start(&config.storage.control_socket, &gateway.registry, &operators, drained.clone())
+    let socket = &config.storage.control_socket;
+    control::start(socket, clock, &gateway.registry, &operators, drained.clone())
         .context("the control socket cannot be opened")?;
-    let mut steered = start_steering(&config, &listeners).await?;
+    let started = Steering::start(setup, &rules).await;
+    let mut steered = started.context("steering cannot be started")?;
+    let [v4, v6] = &listeners;
+    steered.register_listeners(Some(v4.as_fd()), Some(v6.as_fd()))?;
     let services = Group::new();
     let mut heartbeat = steered.heartbeat().context("steering cannot be kept alive")?;
     let beating = stop.clone();
@@ -87,11 +90,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         services.start("listener", async move { gateway.accept_all(listener, &stop).await });
     }
     info!(policies = config.policy.connection_policies.len(), "Ready");
-    gateway.keep_up(clock, &mut steered).await?;
+    gateway.keep_up(clock, &mut steered, &mut stops).await;
     info!(sessions = gateway.registry.list().len(), "Stopping");
     stop.cancel();
     services.join().await;
-    gateway.drain(clock, config.limits.drain_timeout, tasks).await?;
+    gateway.drain(clock, config.limits.drain_timeout, tasks, &mut stops).await;
     drained.cancel();
     operators.join().await;
     steered.stop().await.context("steering cannot be removed")?;
@@ -106,8 +109,8 @@ struct Gateway {
     policies: Arc<PolicySet>,
     registry: Registry,
     handshakes: Arc<Semaphore>,
-    /// Connections dropped because too many waited for authentication, since it was last told.
-    dropped: AtomicU64,
+    /// Connections refused before they became sessions, since it was last told.
+    refused: AtomicU64,
     sessions: Group,
 }
 
@@ -119,22 +122,23 @@ impl Gateway {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot make the directory {}", directory.display()))?;
         }
+        // First of all, so that a second daemon stops before it touches what a first one writes.
+        let recordings = Recordings::open(
+            clock,
+            storage.spool.clone(),
+            storage.trails.clone(),
+            &storage.signing_key_file,
+            tasks.clone(),
+        )?;
         let store = Store::open(&storage.database).await?;
         let abandoned = store.end_abandoned(clock.wall_ns()).await?;
         if abandoned > 0 {
             warn!(sessions = abandoned, "Sessions were cut off when the daemon last ended");
         }
-        let signing_key = signing_key(&storage.signing_key_file)?;
-        info!(key = %signing_key.public(), "Trails are signed");
-        let recordings = Recordings::new(
-            clock,
-            storage.spool.clone(),
-            storage.trails.clone(),
-            signing_key,
-            tasks.clone(),
-        )?;
         let recover = recordings.clone();
-        tokio::task::spawn_blocking(move || recover.recover()).await??;
+        for recovered in tokio::task::spawn_blocking(move || recover.recover()).await?? {
+            store.keep_trail_hash(&recovered.name, &hexadecimal(recovered.recovery.hash())).await?;
+        }
         let ssh = Ssh {
             clock,
             host_keys: HostKeys::new(store.clone(), clock),
@@ -164,7 +168,7 @@ impl Gateway {
             policies: Arc::clone(&config.policy),
             registry,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            dropped: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             sessions: Group::new(),
         }))
     }
@@ -189,18 +193,22 @@ impl Gateway {
 
     /// Starts the session of an accepted connection, or drops it where a limit is reached.
     fn start(self: &Arc<Self>, stream: TcpStream) {
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            // A flood must not fill the log: it is told of every few seconds.
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
         let (Ok(client), Ok(original_destination)) =
             (stream.peer_addr(), original_destination(&stream))
         else {
             return;
         };
-        // Keystrokes must not wait for an acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
+        let flow = Flow { client, original_destination };
+        // A flood must not fill the log: how many there were is told every few seconds.
+        let refuse = |reason: DenyReason| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let (client_addr, original_dst) = (client, original_destination);
+            debug!(%client_addr, %original_dst, reason = reason.code(), "Refused a connection");
+        };
+        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
+            return refuse(DenyReason::TooManyHandshakes);
+        };
+        if let Err(error) = prepare(&stream) {
             debug!(%error, "A connection was lost at once");
             return;
         }
@@ -215,21 +223,13 @@ impl Gateway {
             target: String::new(),
             step: "handshake".to_owned(),
         };
-        let flow = Flow { client, original_destination };
         let admitted = match self.policies.admit(&flow) {
             Ok(admitted) => admitted,
-            // The packet program and this daemon judge alike; only a reload lies between them.
-            Err(reason) => {
-                warn!(%client, %original_destination, reason = reason.code(), "Refused");
-                return;
-            }
+            Err(reason) => return refuse(reason),
         };
         let entry = match self.registry.enter(live.clone()) {
             Ok(entry) => entry,
-            Err(reason) => {
-                warn!(%client, %original_destination, reason = reason.code(), "Refused");
-                return;
-            }
+            Err(reason) => return refuse(reason),
         };
         let policies = Arc::clone(&self.policies);
         let session = Session::new(self.ctx.clock, flow, policies, entry, &live);
@@ -241,12 +241,12 @@ impl Gateway {
     }
 
     /// Lets running sessions end, then ends them, then waits until their trails are stored.
-    async fn drain(&self, clock: Clock, limit: Duration, tasks: Group) -> anyhow::Result<()> {
+    async fn drain(&self, clock: Clock, limit: Duration, tasks: Group, stops: &mut Stops) {
         let ended = tokio::select! {
             () = self.sessions.clone().join() => true,
             () = clock.sleep_until(clock.now().saturating_add(limit)) => false,
             // Whoever asks twice does not want to wait.
-            asked = asked_to_stop() => asked.map(|()| false)?,
+            () = stops.next() => false,
         };
         let left = if ended { Vec::new() } else { self.registry.list() };
         for live in left {
@@ -263,23 +263,21 @@ impl Gateway {
                 error!("Sessions did not end in time; their trails are closed at the next start");
             }
         }
-        Ok(())
     }
 
     /// Keeps the data plane as it should be until a signal asks for the end.
-    async fn keep_up(&self, clock: Clock, steered: &mut Steering) -> anyhow::Result<()> {
+    async fn keep_up(&self, clock: Clock, steered: &mut Steering, stops: &mut Stops) {
         loop {
             tokio::select! {
-                asked = asked_to_stop() => return asked,
+                () = stops.next() => return,
                 () = clock.sleep_until(clock.now().saturating_add(RECONCILE)) => {}
             }
             if let Err(error) = steered.reconcile().await {
                 error!(%error, "Steering is not as it should be");
             }
-            let dropped = self.dropped.swap(0, Ordering::Relaxed);
-            if dropped > 0 {
-                let reason = DenyReason::TooManyHandshakes.code();
-                warn!(dropped, reason, "Connections were dropped");
+            let refused = self.refused.swap(0, Ordering::Relaxed);
+            if refused > 0 {
+                warn!(refused, "Connections were refused; the level debug tells which and why");
             }
         }
     }
@@ -296,41 +294,23 @@ async fn pause(clock: Clock, time: Duration, stop: &CancellationToken) {
     }
 }
 
-async fn start_steering(config: &Config, listeners: &[StdListener; 2]) -> anyhow::Result<Steering> {
-    let (setup, rules) = steering::plan::plan(&config.steering, &config.policy)?;
-    let mut steered = Steering::start(setup, &rules).await.context("steering cannot be started")?;
-    let [v4, v6] = listeners;
-    steered.register_listeners(Some(v4.as_fd()), Some(v6.as_fd()))?;
-    Ok(steered)
+/// The signals that ask for the end; listened to from the start, so that none is missed.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Waits for a signal that asks for the end.
-async fn asked_to_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+impl Stops {
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
-}
 
-/// The key that signs trails; made at the first start.
-fn signing_key(path: &Path) -> anyhow::Result<SigningKey> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let failed = || format!("the key that signs trails, {}", path.display());
-    match std::fs::read(path) {
-        Ok(pkcs8) => SigningKey::from_pkcs8(&pkcs8).with_context(failed),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = SigningKey::generate().with_context(failed)?;
-            let mut options = std::fs::OpenOptions::new();
-            options.write(true).create_new(true).mode(0o600);
-            let mut file = options.open(path).with_context(failed)?;
-            file.write_all(&key.to_pkcs8()?).with_context(failed)?;
-            file.sync_all().with_context(failed)?;
-            info!(path = %path.display(), "Made the key that signs trails");
-            Ok(key)
+    /// Waits for the next one. Cancel-safe.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        Err(error) => Err(error).with_context(failed),
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::session::registry::{Live, Registry};
 use crate::task::Group;
 
@@ -20,6 +21,9 @@ const REQUEST_BYTES_MAX: u64 = 4_096;
 
 /// How long an operator's program may take to ask and to listen.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// After a failed accept, most likely for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Only root may connect.
 const SOCKET_MODE: u32 = 0o600;
@@ -64,6 +68,7 @@ pub enum Answer {
 /// Opens the socket and answers until `stop`; a socket that a killed daemon left is replaced.
 pub fn start(
     path: &Path,
+    clock: Clock,
     registry: &Registry,
     tasks: &Group,
     stop: CancellationToken,
@@ -81,7 +86,13 @@ pub fn start(
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _address)) => serve(stream, &registry).await,
-                    Err(error) => warn!(%error, "The control socket failed"),
+                    Err(error) => {
+                        warn!(%error, "The control socket failed");
+                        tokio::select! {
+                            () = clock.sleep_until(clock.now().saturating_add(ACCEPT_PAUSE)) => {}
+                            () = stop.cancelled() => {}
+                        }
+                    }
                 },
                 () = stop.cancelled() => break,
             }

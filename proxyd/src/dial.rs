@@ -8,6 +8,7 @@ use steering_common::limits::SOCKET_MARK;
 use thiserror::Error as ThisError;
 use tokio::net::TcpStream;
 
+use crate::net::accept::prepare;
 use crate::net::socket::{self, SocketError, Source};
 use crate::session::stop::Stop;
 use crate::usermapping::Authorized;
@@ -72,10 +73,15 @@ impl Dialer {
         let target = || authorized.target().display();
         let connect = socket::connect_from(source, authorized.target().address(), SOCKET_MARK);
         match tokio::time::timeout(self.limit, connect).await {
-            Ok(Ok(stream)) => Ok(TargetLink(stream)),
-            Ok(Err(source)) => {
+            Ok(Ok(stream)) => match prepare(&stream) {
+                Ok(()) => Ok(TargetLink(stream)),
+                Err(error) => Err(Stop::server("connect", error)),
+            },
+            Ok(Err(source @ SocketError::Connect { .. })) => {
                 Err(Stop::server("connect", DialError::Connect { target: target(), source }))
             }
+            // A socket that cannot even be made or bound is our own fault.
+            Ok(Err(error)) => Err(Stop::gateway("connect", error)),
             Err(_elapsed) => Err(Stop::server(
                 "connect",
                 DialError::Timeout { target: target(), limit: self.limit },

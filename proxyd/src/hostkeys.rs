@@ -7,6 +7,7 @@ use proxyd_policy::DenyReason;
 use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
 use proxyd_ssh::transport::HostKey;
 use thiserror::Error as ThisError;
+use tokio::sync::Semaphore;
 use tracing::{error, info};
 
 use crate::clock::Clock;
@@ -59,18 +60,23 @@ impl Trust {
     }
 }
 
+/// Keys made at a time: each takes a core for a good part of a second, and those who wait for one
+/// may find that it is the key they need.
+const MAKING_MAX: usize = 1;
+
 /// The host keys of this gateway and of the servers behind it.
 #[derive(Debug, Clone)]
 pub struct HostKeys {
     store: Store,
     clock: Clock,
+    making: Arc<Semaphore>,
 }
 
 impl HostKeys {
     /// Host keys that live in `store`.
     #[must_use]
-    pub const fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock }
+    pub fn new(store: Store, clock: Clock) -> Self {
+        Self { store, clock, making: Arc::new(Semaphore::new(MAKING_MAX)) }
     }
 
     /// The keys that clients of `server` are shown: made once, then always the same.
@@ -94,17 +100,28 @@ impl HostKeys {
         let damaged = |source| HostKeysError::Key { server, source };
         let pkcs8 = match self.store.shown_key(server, key_name(kind)).await? {
             Some(pkcs8) => pkcs8,
-            None => {
-                // An RSA key takes a good part of a second; other sessions must not wait for it.
-                let made = tokio::task::spawn_blocking(move || make_key(kind));
-                let Ok(made) = made.await else {
-                    return Err(HostKeysError::Interrupted { server });
-                };
-                let pkcs8 = made.map_err(damaged)?;
-                self.store.keep_shown_key(server, key_name(kind), &pkcs8).await?
-            }
+            None => self.make_shown_key(server, kind).await?,
         };
         HostKey::from_pkcs8(&pkcs8).map_err(damaged)
+    }
+
+    /// Makes a key, unless somebody else has while we waited for our turn.
+    async fn make_shown_key(
+        &self,
+        server: SocketAddr,
+        kind: HostKeyType,
+    ) -> Result<Vec<u8>, HostKeysError> {
+        let interrupted = HostKeysError::Interrupted { server };
+        let Ok(_turn) = self.making.acquire().await else { return Err(interrupted) };
+        if let Some(pkcs8) = self.store.shown_key(server, key_name(kind)).await? {
+            return Ok(pkcs8);
+        }
+        // An RSA key takes a good part of a second; other sessions must not wait for it.
+        let Ok(made) = tokio::task::spawn_blocking(move || make_key(kind)).await else {
+            return Err(interrupted);
+        };
+        let pkcs8 = made.map_err(|source| HostKeysError::Key { server, source })?;
+        Ok(self.store.keep_shown_key(server, key_name(kind), &pkcs8).await?)
     }
 
     /// The types of the keys by which `server` is known, to be asked for first: a server with

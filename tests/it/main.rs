@@ -3,15 +3,15 @@
 //! A test that cannot run here fails and says what is missing.
 
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
-mod stage;
-#[cfg(test)]
-mod steering_faults;
-#[cfg(test)]
-mod steering_paths;
-#[cfg(test)]
-mod steering_setup;
+mod limits;
 #[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
@@ -19,11 +19,21 @@ mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
 #[cfg(test)]
+mod ssh_russh;
+#[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod steering_faults;
+#[cfg(test)]
+mod steering_paths;
+#[cfg(test)]
+mod steering_program;
+#[cfg(test)]
+mod steering_setup;
+#[cfg(test)]
 mod trail;
 #[cfg(test)]
 mod unmatched;
-#[cfg(test)]
-mod steering_program;
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,7 @@ const CLIENT_ASKS: &str = "'s password:";
 const OPEN_PORT: u16 = 22;
 const STAFF_PORT: u16 = 2201;
 const STORED_PORT: u16 = 2202;
+const ONE_PASSWORD_PORT: u16 = 2203;
 
 /// One login, and everything that can be known about it afterwards.
 struct Case {
@@ -90,13 +91,13 @@ const CASES: &[Case] = &[
         ..PASSED
     },
     Case {
-        name: "one password for both is asked for once",
-        user: "bob",
+        name: "question of the gateway, then question of the server",
         port: STAFF_PORT,
-        replies: &[("Gateway password for bob", &[sshd::PASSWORD])],
-        users: ("bob", "bob"),
-        gateway: &["method=password user=bob verdict=accepted"],
-        logged: "Accepted password for bob",
+        replies: &[(GATEWAY_ASKS, &[GATEWAY_PASSWORD]), (SERVER_ASKS, &[sshd::PASSWORD])],
+        users: ("alice", "alice"),
+        gateway: &["method=password user=alice verdict=accepted"],
+        server: &["method=keyboard-interactive verdict=accepted"],
+        logged: "Accepted keyboard-interactive/pam for alice",
         ..PASSED
     },
     Case {
@@ -106,20 +107,31 @@ const CASES: &[Case] = &[
         replies: &[(CLIENT_ASKS, &[GATEWAY_PASSWORD, sshd::PASSWORD])],
         users: ("alice", "alice"),
         gateway: &["method=password user=alice verdict=accepted"],
-        server: &["method=password verdict=refused", "method=password verdict=accepted"],
+        // The server is not shown the gateway's password.
+        server: &["method=password verdict=accepted"],
         logged: "Accepted password for alice",
         ..PASSED
     },
     Case {
         name: "wrong password at the gateway, then the right one",
-        user: "bob",
         port: STAFF_PORT,
-        replies: &[(GATEWAY_ASKS, &["wrong", sshd::PASSWORD])],
-        users: ("bob", "bob"),
+        replies: &[(GATEWAY_ASKS, &["wrong", GATEWAY_PASSWORD]), (SERVER_ASKS, &[sshd::PASSWORD])],
+        users: ("alice", "alice"),
         gateway: &[
-            "method=password user=bob verdict=refused",
-            "method=password user=bob verdict=accepted",
+            "method=password user=alice verdict=refused",
+            "method=password user=alice verdict=accepted",
         ],
+        server: &["method=keyboard-interactive verdict=accepted"],
+        logged: "Accepted keyboard-interactive/pam for alice",
+        ..PASSED
+    },
+    Case {
+        name: "one password for both is asked for once, where the policy says so",
+        user: "bob",
+        port: ONE_PASSWORD_PORT,
+        replies: &[("Gateway password for bob", &[sshd::PASSWORD])],
+        users: ("bob", "bob"),
+        gateway: &["method=password user=bob verdict=accepted"],
         logged: "Accepted password for bob",
         ..PASSED
     },
@@ -206,7 +218,7 @@ const CASES: &[Case] = &[
         port: STAFF_PORT,
         options: "-i OTHER -o PreferredAuthentications=publickey",
         said: "Permission denied (publickey,keyboard-interactive,password)",
-        record: ("client-gone", "the client closed the connection"),
+        record: ("denied", "gateway-authentication-failed"),
         users: ("", ""),
         ..REFUSED
     },
@@ -215,7 +227,7 @@ const CASES: &[Case] = &[
         options: "-o PreferredAuthentications=password -o NumberOfPasswordPrompts=1",
         replies: &[(CLIENT_ASKS, &["wrong"])],
         said: "Permission denied",
-        record: ("client-gone", "the client closed the connection"),
+        record: ("denied", "server-authentication-failed"),
         server: &["method=password verdict=refused"],
         logged: "Failed password for alice",
         ..REFUSED
@@ -226,7 +238,7 @@ const CASES: &[Case] = &[
         options: "-o PreferredAuthentications=password -o NumberOfPasswordPrompts=1",
         replies: &[(CLIENT_ASKS, &[sshd::PASSWORD])],
         said: "Permission denied",
-        record: ("client-gone", "the client closed the connection"),
+        record: ("denied", "server-authentication-failed"),
         users: ("", "nobody2"),
         server: &["method=password verdict=refused"],
         logged: "Failed password for invalid user nobody2",
@@ -272,10 +284,12 @@ fn logins() {
     std::fs::set_permissions(&stored, Permissions::from_mode(0o600)).unwrap();
     server.authorize("app1", &stored_public).unwrap();
     let auditor = Auditor::new(&world, "auditor");
+    let one_password = STAFF.replace("\"staff\"", "\"one-password\"");
     let policies = [
         connection(&world, "open", OPEN),
         connection_on(&world, "staff", STAFF_PORT, STAFF),
         connection_on(&world, "stored", STORED_PORT, STORED),
+        connection_on(&world, "one-password", ONE_PASSWORD_PORT, &one_password),
         INBAND.replace("LINES", OPEN),
         library(&auditor, &[&public]),
         STORE.replace("FILE", &stored.display().to_string()),
@@ -323,6 +337,11 @@ const STORE: &str = r#"
 name = "stored"
 gateway = [{ method = "password", backend = "local" }]
 server = ["publickey"]
+
+[[authentication_policy]]
+name = "one-password"
+gateway = [{ method = "password", backend = "local" }]
+server = ["password", "keyboard-interactive"]
 
 [[credential_store]]
 name = "vault"

@@ -11,7 +11,7 @@ use e2e::proxyd::{Proxyd, Settings};
 use e2e::wait::{Stopwatch, wait_until};
 use e2e::world::{Family, Host, World};
 
-use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library};
+use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library, pattern};
 
 /// Bytes that go both ways at the same time.
 const BULK_BYTES: usize = 24 * 1024 * 1024;
@@ -113,12 +113,17 @@ struct Line<'w> {
 
 impl<'w> Line<'w> {
     fn new(world: &'w World) -> Self {
+        Self::with_server(world, "")
+    }
+
+    /// With more settings of the server.
+    fn with_server(world: &'w World, settings_of_server: &str) -> Self {
         let auditor = Auditor::new(world, "auditor");
         let lines = format!("settings = \"environment\"\n{OPEN}");
         let policies = connection(world, "open", &lines) + &library(&auditor, &[]) + ENVIRONMENT;
         let settings = Settings { policies: &policies, ..Settings::default() };
         let proxyd = Proxyd::start(world, settings).unwrap();
-        let server = Sshd::start(world).unwrap();
+        let server = Sshd::start_with(world, settings_of_server).unwrap();
         let client = Client::new(world, "alice").unwrap();
         Self { world, client, proxyd, _server: server }
     }
@@ -128,7 +133,7 @@ impl<'w> Line<'w> {
     }
 
     fn ssh(&self) -> Call<'_> {
-        let call = self.client.ssh().reply("'s password:", sshd::PASSWORD);
+        let call = self.client.ssh().reply(sshd::ASKS, sshd::PASSWORD);
         call.env("LANG", "C.UTF-8").env("PX_GIVEN", "given").env("PX_HELD", "held")
     }
 }
@@ -177,7 +182,7 @@ fn both_ways_at_once() {
     let line = Line::new(&world);
     let mut child = line.ssh().arg(line.destination()).arg("cat").start_piped().unwrap();
     let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let sent: Vec<u8> = (0..BULK_BYTES).map(|index| (index % 253) as u8).collect();
+    let sent = pattern(BULK_BYTES);
     let received = thread::scope(|scope| {
         scope.spawn(|| {
             input.write_all(&sent).unwrap();
@@ -190,6 +195,21 @@ fn both_ways_at_once() {
     assert_eq!(received.len(), sent.len());
     assert!(received == sent, "the bytes are others");
     assert!(child.wait().unwrap().success());
+}
+
+/// Both legs change their keys while data goes both ways.
+#[test]
+fn keys_are_changed_under_load() {
+    let world = World::router().unwrap();
+    let line = Line::with_server(&world, "RekeyLimit 1M");
+    let sent = pattern(BULK_BYTES);
+    let call = line.ssh().args("-v -o RekeyLimit=2M").arg(line.destination()).arg("cat");
+    let run = call.input(&sent).unwrap().run(2 * LIMIT).unwrap();
+    assert_eq!(run.code(), 0, "{}", run.stderr);
+    assert!(run.stdout == sent, "{} bytes came back", run.stdout.len());
+    let exchanges = run.stderr.matches("SSH2_MSG_NEWKEYS received").count();
+    assert!(exchanges > 10, "{exchanges} key exchanges");
+    assert_eq!(Records::new(&line.proxyd).next().row.outcome, "completed");
 }
 
 /// A channel whose reader stands still holds back no other channel of its connection.

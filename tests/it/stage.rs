@@ -201,3 +201,18 @@ impl Records {
 
 /// More sessions than a test makes.
 const ROWS_MAX: u32 = 1_000;
+
+/// Bytes that repeat only after 251 of them, so that a lost or doubled block shows.
+pub(crate) fn pattern(count: usize) -> Vec<u8> {
+    (0..=250).cycle().take(count).collect()
+}
+
+/// The checksum of the Internet protocols (RFC 1071) over an even number of bytes.
+pub(crate) fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let mut sum: u32 = words.sum();
+    while sum > u32::from(u16::MAX) {
+        sum = (sum & u32::from(u16::MAX)) + (sum >> 16);
+    }
+    (!u16::try_from(sum).unwrap()).to_be_bytes()
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use e2e::capture::Capture;
 use e2e::peer::ssh::Client;
-use e2e::peer::sshd::{self, Sshd};
+use e2e::peer::sshd::Sshd;
 use e2e::process::output;
 use e2e::proxyd::{Proxyd, Settings};
 use e2e::terminal::Size;
@@ -141,11 +141,11 @@ fn path_mtu(mode: Mode) {
             (world.address(Host::Client, family), world.address(Host::Server, family));
         let at_client = Capture::start(&world.client).unwrap();
         let at_server = Capture::start(&world.server).unwrap();
-        let call = client.ssh().arg(format!("alice@{far}"));
-        let call = call.reply("'s password:", sshd::PASSWORD);
+        // The question is asked in the terminal, where it stays unanswered.
+        let call = client.ssh().args("-o StrictHostKeyChecking=no").arg(format!("alice@{far}"));
+        let call = call.env("SSH_ASKPASS_REQUIRE", "never");
         let mut terminal = call.terminal(Size { rows: 24, columns: 80 }).unwrap();
-        terminal.send("echo idle-$((1+1))\r").unwrap();
-        terminal.expect("idle-2", LIMIT).unwrap();
+        terminal.expect("assword:", LIMIT).unwrap();
         for (namespace, capture, from, to) in
             [(&world.client, at_client, far, near), (&world.server, at_server, near, far)]
         {
@@ -153,13 +153,11 @@ fn path_mtu(mode: Mode) {
             let cause = frames.iter().rev().find_map(|frame| last_segment(frame, from, to));
             let cause = cause.expect("a segment of the proxy's");
             namespace.inside(|| send_too_big(&cause, from)).unwrap();
-            let source = match from {
-                IpAddr::V4(from) => from.to_string(),
-                IpAddr::V6(from) => format!("[{from}]"),
-            };
             let is_told = || {
                 let mut command = world.gateway.command("ss");
-                let legs = output(command.args(["-Htin", "src", &source])).unwrap();
+                let source = SocketAddr::new(from, 0).to_string();
+                let source = source.strip_suffix(":0").unwrap();
+                let legs = output(command.args(["-Htin", "src", source])).unwrap();
                 legs.contains(&format!("pmtu:{NARROW_BYTES}"))
             };
             wait_until(&format!("{mode:?} {from} to {to} to be told"), LIMIT, is_told).unwrap();

@@ -79,7 +79,7 @@ impl Path<'_> {
         for code in [0, 7, 255] {
             let call = self.client.ssh().arg(self.destination());
             let call = call.arg(format!("echo out; echo err >&2; exit {code}"));
-            let run = call.reply("'s password:", sshd::PASSWORD).run(LIMIT).unwrap();
+            let run = call.reply(sshd::ASKS, sshd::PASSWORD).run(LIMIT).unwrap();
             assert_eq!(run.code(), code, "{}", run.stderr);
             assert_eq!(run.text(), "out\n");
             assert!(run.stderr.ends_with("err\n"), "{}", run.stderr);
@@ -112,12 +112,14 @@ impl Path<'_> {
         let verified = self.proxyd.command(&verify, &[&trail]).unwrap();
         assert_eq!(verified.code(), 0, "{}", verified.text() + &verified.stderr);
         assert!(verified.text().contains("complete"), "{}", verified.text());
+        let hash = &row.trail_hash;
+        assert!(!hash.is_empty() && verified.text().contains(hash), "{hash}");
     }
 
     /// A shell in a terminal: its size, a change of size, and the key that interrupts.
     fn shell(&mut self) {
         let call = self.client.ssh().arg(self.destination());
-        let call = call.reply("'s password:", sshd::PASSWORD);
+        let call = call.reply(sshd::ASKS, sshd::PASSWORD);
         let mut terminal = call.terminal(Size { rows: 31, columns: 101 }).unwrap();
         terminal.send("stty size; echo size-$((1+1))\r").unwrap();
         assert!(terminal.expect("size-2", LIMIT).unwrap().contains("31 101"));
@@ -150,7 +152,7 @@ impl Path<'_> {
             Family::V6 => format!("alice@[{}]", self.address(Host::Server)),
         };
         let call = self.client.sftp().arg(host).input(script).unwrap();
-        let run = call.reply("'s password:", sshd::PASSWORD).run(4 * LIMIT).unwrap();
+        let run = call.reply(sshd::ASKS, sshd::PASSWORD).run(4 * LIMIT).unwrap();
         assert_eq!(run.code(), 0, "{}", run.stderr);
         let stored = self.server.home("alice").join("stored");
         let original = fs::read(&sent).unwrap();
@@ -174,7 +176,7 @@ impl Path<'_> {
         assert!(!rules().contains("fwmark"), "{}", rules());
         self.client.forget_host_keys().unwrap();
         let call = self.client.ssh().arg(self.destination()).arg("exit 9");
-        let run = call.reply("'s password:", sshd::PASSWORD).run(LIMIT).unwrap();
+        let run = call.reply(sshd::ASKS, sshd::PASSWORD).run(LIMIT).unwrap();
         assert_eq!(run.code(), 9, "{}", run.stderr);
         let known = self.client.known_hosts().unwrap();
         let key = self.server.host_key().unwrap();
@@ -190,7 +192,7 @@ impl Path<'_> {
         self.proxyd.configure(Settings { policies: &policies, ..Settings::default() }).unwrap();
         self.proxyd.launch().unwrap();
         let call = self.client.ssh().arg(self.destination()).arg("echo $SSH_CLIENT");
-        let run = call.reply("'s password:", sshd::PASSWORD).run(LIMIT).unwrap();
+        let run = call.reply(sshd::ASKS, sshd::PASSWORD).run(LIMIT).unwrap();
         let gateway = self.address(Host::GatewayForServer);
         assert!(run.text().starts_with(&gateway), "{} is not {gateway}", run.text());
         self.check_record("hides-address", &gateway);

@@ -59,7 +59,7 @@ impl<'w> Recorded<'w> {
         let client = Client::new(world, "alice").unwrap();
         let mut records = Records::new(&proxyd);
         let to = format!("alice@{}", world.address(Host::Server, Family::V4));
-        let call = client.ssh().arg(to).reply("'s password:", sshd::PASSWORD);
+        let call = client.ssh().arg(to).reply(sshd::ASKS, sshd::PASSWORD);
         let mut terminal = call.terminal(Size { rows: 24, columns: 80 }).unwrap();
         terminal.send("echo first-$((40+1))\r").unwrap();
         terminal.expect("first-41", LIMIT).unwrap();
@@ -153,6 +153,38 @@ fn a_recording_is_read() {
     assert_ne!(verified.code(), 0, "another key's signature is taken: {}", verified.text());
 }
 
+/// A session of which no channel is recorded has a record, but no trail.
+#[test]
+fn what_is_not_recorded_leaves_no_trail() {
+    let world = World::router().unwrap();
+    let lines = OPEN.replace("\"all\"", "\"unrecorded\"").replace("audit = \"sealed\"\n", "");
+    let unrecorded = "
+[[channel_policy]]
+name = \"unrecorded\"
+[[channel_policy.rule]]
+type = \"session-exec\"
+record = false
+";
+    let auditor = Auditor::new(&world, "auditor");
+    let policies = connection(&world, "open", &lines) + &library(&auditor, &[]) + unrecorded;
+    let settings = Settings { policies: &policies, ..Settings::default() };
+    let proxyd = Proxyd::start(&world, settings).unwrap();
+    let _server = Sshd::start(&world).unwrap();
+    let client = Client::new(&world, "alice").unwrap();
+    let to = format!("alice@{}", world.address(Host::Server, Family::V4));
+    let call = client.ssh().arg(to).arg("exit 3").reply(sshd::ASKS, sshd::PASSWORD);
+    assert_eq!(call.run(LIMIT).unwrap().code(), 3);
+    let closed = Records::new(&proxyd).next();
+    assert_eq!((closed.row.outcome.as_str(), closed.row.trail.as_str()), ("completed", ""));
+    assert_eq!(closed.events("channel"), ["channel=0 detail=exit 3 kind=session-exec rule=0"]);
+    for directory in [proxyd.spooled(""), proxyd.trail("")] {
+        let names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
+        let trails: Vec<_> =
+            names.filter(|name| name.to_string_lossy().ends_with(".trail")).collect();
+        assert!(trails.is_empty(), "{trails:?} in {}", directory.display());
+    }
+}
+
 /// The texts of a cast's events of one kind.
 fn events(cast: &str, kind: &str) -> Vec<String> {
     let lines = cast.lines().skip(1).map(|line| serde_json::from_str::<Vec<_>>(line).unwrap());
@@ -165,114 +197,102 @@ fn whatever_is_done_to_a_trail_is_named() {
     let world = World::router().unwrap();
     let recorded = Recorded::new(&world);
     let whole = fs::read(&recorded.trail).unwrap();
-    let (header, frames) = split(&whole);
-    assert!(frames.len() >= 7, "{} frames", frames.len());
-    let joined = |frames: &[&[u8]]| [&[header], frames].concat().concat();
-    assert_eq!(joined(&frames), whole);
-
-    let without = |index: usize| {
-        let mut frames = frames.clone();
-        frames.remove(index);
-        joined(&frames)
-    };
-    let swapped = |a: usize, b: usize| {
-        let mut frames = frames.clone();
-        frames.swap(a, b);
-        joined(&frames)
-    };
-    let repeated = |index: usize| {
-        let mut frames = frames.clone();
-        frames.insert(index, frames[index]);
-        joined(&frames)
-    };
-    let flipped = |at: usize| {
-        let mut bytes = whole.clone();
-        bytes[at] ^= 0x10;
-        bytes
-    };
-    let offset = |index: usize| header.len() + frames[..index].concat().len();
-    let last = frames.len() - 1;
-    let cases: Vec<(&str, Vec<u8>, String)> = vec![
-        (
-            "a frame removed",
-            without(2),
-            "altered at frame 2".to_owned()
-                + &at(offset(2))
-                + ": frame 3 stands here: the frames before it were removed",
-        ),
-        ("the first frame removed", without(0), "altered at frame 0".into()),
-        (
-            "neighbours swapped",
-            swapped(2, 3),
-            "altered at frame 2".to_owned()
-                + &at(offset(2))
-                + ": frame 3 stands here, the expected frame comes later: frames were swapped",
-        ),
-        ("distant frames swapped", swapped(1, 4), "altered at frame 1".into()),
-        ("a frame repeated", repeated(3), "frame 3 is repeated".into()),
-        (
-            "the end cut off",
-            joined(&frames[..last]),
-            format!("cut at byte {}: {last} frames are intact", offset(last)),
-        ),
-        (
-            "the tail cut off",
-            joined(&frames[..3]),
-            format!("cut at byte {}: 3 frames are intact", offset(3)),
-        ),
-        (
-            "cut within a frame",
-            whole[..offset(4) + 30].to_vec(),
-            format!("cut at byte {}: 4 frames are intact", offset(4)),
-        ),
-        (
-            "the last byte cut off",
-            whole[..whole.len() - 1].to_vec(),
-            format!("cut at byte {}", offset(last)),
-        ),
-        (
-            "a byte of a body flipped",
-            flipped(offset(2) + HEAD_BYTES + 3),
-            "altered at frame 2".to_owned() + &at(offset(2)) + ": bytes of the frame were changed",
-        ),
-        (
-            "a byte of a head flipped",
-            flipped(offset(2) + 7),
-            "altered at frame 2".to_owned()
-                + &at(offset(2))
-                + ": bytes of the frame's head were changed",
-        ),
+    let trail = Frames::of(&whole);
+    assert!(trail.frames.len() >= 7, "{} frames", trail.frames.len());
+    assert_eq!(join(trail.header, &trail.frames), whole);
+    let last = trail.frames.len() - 1;
+    let altered = |what: &str| format!("altered at frame 2, byte {}: {what}", trail.offset(2));
+    let cut =
+        |index: usize| format!("cut at byte {}: {index} frames are intact", trail.offset(index));
+    let in_body = trail.offset(2) + HEAD_BYTES + 3;
+    let in_head = trail.offset(2) + 7;
+    let removed = "frame 3 stands here: the frames before it were removed";
+    let swapped = "frame 3 stands here, the expected frame comes later: frames were swapped";
+    let cases: [(&str, Vec<u8>, String); 12] = [
+        ("a frame removed", trail.without(2), altered(removed)),
+        ("the first frame removed", trail.without(0), "altered at frame 0".into()),
+        ("neighbours swapped", trail.swapped(2, 3), altered(swapped)),
+        ("distant frames swapped", trail.swapped(1, 4), "altered at frame 1".into()),
+        ("a frame repeated", trail.repeated(3), "frame 3 is repeated".into()),
+        ("the end cut off", trail.first(last), cut(last)),
+        ("the tail cut off", trail.first(3), cut(3)),
+        ("cut within a frame", whole[..trail.offset(4) + 30].to_vec(), cut(4)),
+        ("the last byte cut off", whole[..whole.len() - 1].to_vec(), cut(last)),
+        ("a body changed", flipped(&whole, in_body), altered("bytes of the frame were changed")),
+        ("a head changed", flipped(&whole, in_head), altered("bytes of the frame's head")),
         ("bytes behind the end", [&whole[..], b"x"].concat(), "bytes follow the end".into()),
     ];
     for (name, bytes, said) in cases {
         let verified = recorded.verify(&bytes);
         let text = verified.text() + &verified.stderr;
         assert_eq!(verified.code(), 1, "{name}: {text}");
-        assert!(text.contains(&said), "{name}: {text}");
+        assert!(text.contains(&said), "{name}: {text} does not say {said}");
     }
     // Wherever a byte is flipped, the header included, it shows.
     for position in (0..whole.len()).step_by(FLIP_STEP) {
-        let verified = recorded.verify(&flipped(position));
+        let verified = recorded.verify(&flipped(&whole, position));
         assert_eq!(verified.code(), 1, "byte {position} of {}: {}", whole.len(), verified.text());
     }
     assert_eq!(recorded.verify(&whole).code(), 0, "the whole one is still whole");
 }
 
-fn at(offset: usize) -> String {
-    format!(", byte {offset}")
+/// A trail with one bit of one byte changed.
+fn flipped(trail: &[u8], at: usize) -> Vec<u8> {
+    let mut bytes = trail.to_vec();
+    bytes[at] ^= 0x10;
+    bytes
 }
 
-/// The header of a trail, and its frames.
-fn split(trail: &[u8]) -> (&[u8], Vec<&[u8]>) {
-    assert!(trail.starts_with(b"\x89proxyd\n"));
-    let body = u32::from_be_bytes(trail[10..14].try_into().unwrap());
-    let (header, mut rest) = trail.split_at(PREAMBLE_BYTES + body as usize + SIGNATURE_BYTES);
-    let mut frames = Vec::new();
-    while !rest.is_empty() {
-        let body = u32::from_be_bytes(rest[13..17].try_into().unwrap());
-        let (frame, after) = rest.split_at(HEAD_BYTES + body as usize + HASH_BYTES);
-        frames.push(frame);
-        rest = after;
+fn join(header: &[u8], frames: &[&[u8]]) -> Vec<u8> {
+    [header, &frames.concat()].concat()
+}
+
+/// A trail, taken apart as its format's documentation says.
+struct Frames<'t> {
+    header: &'t [u8],
+    frames: Vec<&'t [u8]>,
+}
+
+impl<'t> Frames<'t> {
+    fn of(trail: &'t [u8]) -> Self {
+        assert!(trail.starts_with(b"\x89proxyd\n"));
+        let body = u32::from_be_bytes(trail[10..14].try_into().unwrap());
+        let (header, mut rest) = trail.split_at(PREAMBLE_BYTES + body as usize + SIGNATURE_BYTES);
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let body = u32::from_be_bytes(rest[13..17].try_into().unwrap());
+            let (frame, after) = rest.split_at(HEAD_BYTES + body as usize + HASH_BYTES);
+            frames.push(frame);
+            rest = after;
+        }
+        Self { header, frames }
     }
-    (header, frames)
+
+    /// Where a frame starts in the file.
+    fn offset(&self, index: usize) -> usize {
+        self.first(index).len()
+    }
+
+    /// Only the header and the first frames.
+    fn first(&self, count: usize) -> Vec<u8> {
+        join(self.header, &self.frames[..count])
+    }
+
+    fn without(&self, index: usize) -> Vec<u8> {
+        let mut frames = self.frames.clone();
+        frames.remove(index);
+        join(self.header, &frames)
+    }
+
+    fn swapped(&self, a: usize, b: usize) -> Vec<u8> {
+        let mut frames = self.frames.clone();
+        frames.swap(a, b);
+        join(self.header, &frames)
+    }
+
+    fn repeated(&self, index: usize) -> Vec<u8> {
+        let mut frames = self.frames.clone();
+        frames.insert(index, frames[index]);
+        join(self.header, &frames)
+    }
 }

@@ -11,7 +11,7 @@ use e2e::process::output;
 use e2e::proxyd::{Proxyd, Settings};
 use e2e::world::{Family, Host, Mode, World};
 
-use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library};
+use crate::stage::{Auditor, LIMIT, OPEN, Records, checksum, connection, library, pattern};
 
 /// A port that no policy names.
 const OTHER_PORT: u16 = 7000;
@@ -123,7 +123,7 @@ fn traffic(world: &World, family: Family) {
 /// A flow that carries data both ways, and is closed by both.
 fn tcp(world: &World, to: SocketAddr) {
     let listener = world.server.inside(|| TcpListener::bind(to)).unwrap().unwrap();
-    let sent: Vec<u8> = (0..FLOW_BYTES).map(|index| (index % 251) as u8).collect();
+    let sent = pattern(FLOW_BYTES);
     let received = thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _peer) = listener.accept().unwrap();
@@ -285,16 +285,6 @@ fn without_link(mode: Mode, frame: &[u8]) -> Vec<u8> {
         Mode::Router => frame[ETHERNET_BYTES..].to_vec(),
         Mode::Bridge => frame.to_vec(),
     }
-}
-
-/// The checksum of an IPv4 header (RFC 791 section 3.1).
-fn checksum(header: &[u8]) -> [u8; 2] {
-    let words = header.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
 }
 
 /// The peers know each other, or the router, by true hardware addresses.

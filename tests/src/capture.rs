@@ -4,7 +4,6 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::errno::Errno;
@@ -21,7 +20,8 @@ const BUFFER_BYTES: usize = 32 * 1024 * 1024;
 /// The longest frame there is: a segment of 64 KiB that no device has cut yet, and its headers.
 const FRAME_BYTES_MAX: usize = 66 * 1024;
 
-/// How long the capture goes on without a frame before it looks whether it shall end (microseconds).
+/// How long the capture goes on without a frame before it looks whether it shall end, in
+/// microseconds.
 const QUIET_US: i64 = 100_000;
 
 /// A running capture of all interfaces of one namespace, in both directions.
@@ -44,12 +44,6 @@ impl Capture {
     pub fn stop(self) -> anyhow::Result<Vec<Vec<u8>>> {
         self.stop.store(true, Ordering::Release);
         self.reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    /// How long [`Capture::stop`] waits for one more frame.
-    #[must_use]
-    pub const fn quiet() -> Duration {
-        Duration::from_micros(QUIET_US.unsigned_abs())
     }
 }
 

@@ -162,11 +162,6 @@ impl<'w> Proxyd<'w> {
         self.command(&format!("ctl terminate {id} --config"), &[&config])?.ok().map(drop)
     }
 
-    /// Makes an identity of an auditor: the file that holds it, and its recipient.
-    pub fn make_identity(&self, name: &str) -> anyhow::Result<(PathBuf, String)> {
-        make_identity(self.world, name)
-    }
-
     /// The key by which its trails are verified.
     pub fn public_key(&self) -> anyhow::Result<String> {
         let config = self.config();

@@ -10,6 +10,7 @@ const FUZZ_SECONDS: u64 = 10;
 
 /// Runs every step, cheapest first; fails at the first that fails.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
+    setup::require_root(shell, test::WHY_ROOT)?;
     step("setup");
     setup::install(shell)?;
     step("fmt");

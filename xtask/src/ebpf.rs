@@ -68,9 +68,10 @@ pub(crate) fn toolchain(shell: &Shell) -> Option<Toolchain> {
 /// A program on the search path, or where `cargo install` puts it.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let search = env::var_os("PATH").unwrap_or_default();
-    let installed = env::home_dir().map(|home| home.join(".cargo/bin"));
+    let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
     env::split_paths(&search)
-        .chain(installed)
+        .chain(cargo_home.map(|home| home.join("bin")))
         .map(|directory| directory.join(name))
         .find(|path| path.is_file())
 }

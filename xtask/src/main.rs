@@ -1,6 +1,7 @@
 //! The project's automation: parses the verb, calls one module.
 #![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
+mod bench;
 mod ci;
 mod demo;
 mod docs;
@@ -48,6 +49,11 @@ enum Verb {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Measure a release build of the gateway in network namespaces; as root
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
     /// Run everything that has to pass before a change lands
     Ci,
 }
@@ -73,6 +79,7 @@ fn run() -> Result<()> {
         Verb::Tidy => tidy::check(&shell),
         Verb::Docs => docs::write(&shell),
         Verb::Fuzz { seconds } => fuzz::run(&shell, seconds),
+        Verb::Bench { what } => bench::run(&shell, what),
         Verb::Ci => ci::run(&shell),
     }
 }

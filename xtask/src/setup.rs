@@ -96,7 +96,7 @@ pub(crate) fn install(shell: &Shell) -> Result<()> {
 
 /// Installs what is missing to build and run the gateway. The test runner is left out: it takes
 /// minutes to build.
-pub(crate) fn install_for_demo(shell: &Shell) -> Result<()> {
+pub(crate) fn install_to_run(shell: &Shell) -> Result<()> {
     let mut missing = missing(shell);
     missing.retain(|item| *item != Missing::Nextest);
     install_all(shell, &missing)

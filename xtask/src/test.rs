@@ -5,9 +5,12 @@ use xshell::{Shell, cmd};
 
 use crate::{ebpf, setup};
 
+/// Why only root can run them.
+pub(crate) const WHY_ROOT: &str = "tests load eBPF programs and make network namespaces";
+
 /// Builds what the tests need and runs them; `filter` is handed to the test runner.
 pub(crate) fn run(shell: &Shell, filter: &[String]) -> Result<()> {
-    setup::require_root(shell, "tests load eBPF programs and make network namespaces")?;
+    setup::require_root(shell, WHY_ROOT)?;
     setup::install(shell)?;
     ebpf::build(shell)?;
     // The end-to-end tests start the daemon's binary.

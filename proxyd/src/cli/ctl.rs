@@ -55,7 +55,10 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
             }
             Ok(ExitCode::SUCCESS)
         }
-        Answer::Terminated { found: true } => Ok(ExitCode::SUCCESS),
+        Answer::Terminated { found: true } => {
+            writeln!(out, "the session is ending")?;
+            Ok(ExitCode::SUCCESS)
+        }
         Answer::Terminated { found: false } => {
             anyhow::bail!("there is no live session with this id")
         }

@@ -109,6 +109,7 @@ async fn start_recording(
     session: &mut Session,
     admitted: &Admitted,
 ) -> Result<Option<Recorder>, Stop> {
+    save(ctx, session).await.map_err(|error| Stop::gateway("open", error))?;
     let recorder = match (&admitted.policy().audit, admitted.policy().channels.records()) {
         (Some(audit), true) => Some(
             ctx.recordings
@@ -120,11 +121,14 @@ async fn start_recording(
         (None, true) => return Err(Stop::gateway("recording", "no audit policy to record by")),
         (_, false) => None,
     };
-    if let Some(recorder) = &recorder {
-        recorder.file_name().clone_into(&mut session.row().trail);
+    let Some(recorder) = recorder else { return Ok(None) };
+    recorder.file_name().clone_into(&mut session.row().trail);
+    if let Err(error) = save(ctx, session).await {
+        let stop = Stop::gateway("open", error);
+        seal(session, recorder, &stop.reason()).await;
+        return Err(stop);
     }
-    save(ctx, session).await.map_err(|error| Stop::gateway("open", error))?;
-    Ok(recorder)
+    Ok(Some(recorder))
 }
 
 /// Seals the trail, writes the row, leaves the one line of the session in the log.
@@ -201,12 +205,11 @@ const SEAL_LIMIT: Duration = Duration::from_secs(60);
 /// Brings the row up to date and writes the events that wait.
 async fn save(ctx: &Ctx, session: &mut Session) -> Result<(), crate::store::StoreError> {
     let row = session.row().clone();
-    let (events, lost) = session.take_waiting();
+    ctx.store.save_session(&row, session.unsaved()).await?;
+    let lost = session.saved();
     if lost > 0 {
         error!(session_id = %row.id, lost, "A session left more events than are kept");
     }
-    ctx.store.save_session(&row, &events).await?;
-    session.saved();
     Ok(())
 }
 

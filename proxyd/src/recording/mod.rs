@@ -3,16 +3,18 @@
 //! A trail is written to the spool while its session runs, and moved to the store once it is
 //! sealed. The session holds a [`Recorder`]; a writer task behind it does the disk's work.
 
+mod key;
 mod recorder;
 mod spool;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proxyd_policy::audit::AuditPolicy;
 use proxyd_policy::connection::ConnectionPolicy;
 use proxyd_trail::{Header, Sealing, SigningKey, TrailError};
 use thiserror::Error as ThisError;
+use tracing::info;
 
 pub use self::recorder::Recorder;
 pub use self::spool::Recovered;
@@ -35,6 +37,15 @@ pub enum RecordingError {
         #[source]
         source: std::io::Error,
     },
+    /// Another daemon writes there.
+    #[error("another proxyd uses the spool {path}; each needs its own")]
+    Locked {
+        /// The spool.
+        path: PathBuf,
+    },
+    /// A batch was recorded into while the writer was behind, which is a bug.
+    #[error("more was recorded than fits")]
+    Overfull,
     /// The trail cannot be made or written.
     #[error("cannot write the trail {path}")]
     Trail {
@@ -47,6 +58,14 @@ pub enum RecordingError {
     /// A record has no valid form, which is a bug.
     #[error("cannot encode a record")]
     Record(#[source] TrailError),
+    /// The key that signs trails cannot be used.
+    #[error("the key that signs trails, {path}, {what}")]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The recipients of the audit policy cannot be used.
     #[error("audit policy {policy}: recipients cannot be used")]
     Recipients {
@@ -61,6 +80,12 @@ pub enum RecordingError {
     WriterGone,
 }
 
+/// Bytes as records write them: two lower-case digits each.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Makes recorders.
 #[derive(Debug, Clone)]
 pub struct Recordings {
@@ -72,15 +97,20 @@ pub struct Recordings {
 
 impl Recordings {
     /// Recordings that are spooled in one directory and stored in another, both of which are made
-    /// where they are missing.
-    pub fn new(
+    /// where they are missing; fails where another daemon uses the spool.
+    ///
+    /// The key that signs them is read from `key_file`, and made where there neither is a key nor
+    /// a trail that one has signed.
+    pub fn open(
         clock: Clock,
         spool: PathBuf,
         store: PathBuf,
-        signing_key: SigningKey,
+        key_file: &Path,
         tasks: Group,
     ) -> Result<Self, RecordingError> {
         let spool = Spool::new(spool, store)?;
+        let signing_key = key::read_or_make(key_file, &spool)?;
+        info!(key = %signing_key.public(), "Trails are signed");
         Ok(Self { clock, spool, signing_key, tasks })
     }
 
@@ -113,7 +143,7 @@ impl Recordings {
             writer::start(&self.spool, self.clock, &self.tasks, name.clone(), header, sealing)
                 .await?;
         let mut recorder = Recorder::new(self.clock, session.started(), name, writer);
-        for timed in session.waiting() {
+        for timed in session.events() {
             recorder.event(timed);
         }
         Ok(recorder)

@@ -109,6 +109,11 @@ impl Recorder {
         self.backlog.is_some() || self.error.is_some()
     }
 
+    /// Why what was recorded last is not; nothing may pass before that was asked.
+    pub const fn take_failure(&mut self) -> Option<RecordingError> {
+        self.error.take()
+    }
+
     /// When a flush is due; none where nothing is in memory only.
     #[must_use]
     pub const fn flush_at(&self) -> Option<Duration> {
@@ -127,13 +132,21 @@ impl Recorder {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        if self.backlog.is_some() {
-            let Ok(permit) = self.queue.blocks.reserve().await else {
-                return Err(failure(&mut self.queue));
-            };
+        if self.backlog.is_none() {
+            return Ok(());
+        }
+        let room = self.queue.blocks.reserve().await.is_ok_and(|permit| {
             if let Some(block) = self.backlog.take() {
                 permit.send(block);
             }
+            true
+        });
+        if !room {
+            return Err(failure(&mut self.queue));
+        }
+        // What came behind the backlog is a block of its own by now.
+        if self.waiting_bytes() >= BLOCK_BYTES {
+            self.flush(false);
         }
         Ok(())
     }
@@ -161,18 +174,21 @@ impl Recorder {
         };
         match batch.push(t_ns, record) {
             Ok(Push::Added) => {}
-            // A batch is flushed long before it is full; only a backlog lets it grow.
-            Ok(Push::Full) => self.error = Some(RecordingError::WriterGone),
+            // Behind a backlog comes at most the rest of one message, for which there is room.
+            Ok(Push::Full) => self.error = Some(RecordingError::Overfull),
             Err(error) => self.error = Some(RecordingError::Record(error)),
         }
         if self.flush_at.is_none() {
             self.flush_at = Some(self.clock.now().saturating_add(FLUSH_INTERVAL));
         }
-        let waiting = self.meta.len() + self.downstream.len() + self.upstream.len();
-        if waiting >= BLOCK_BYTES && self.backlog.is_none() {
+        if self.waiting_bytes() >= BLOCK_BYTES && self.backlog.is_none() {
             let due = self.flush_at.is_some_and(|at| at <= self.clock.now());
             self.flush(due);
         }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.meta.len() + self.downstream.len() + self.upstream.len()
     }
 
     /// Makes a block of what is in memory, and sends it or keeps it as the backlog.

@@ -1,11 +1,12 @@
 //! Where trails live: the spool while they are written, the store once they are sealed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use proxyd_trail::{Recovery, SigningKey};
+use proxyd_trail::{Recovery, SigningKey, TrailError};
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -17,11 +18,15 @@ const SUFFIX: &str = ".trail";
 /// Trails are for the daemon and for whoever it hands them to.
 const FILE_MODE: u32 = 0o600;
 
-/// The two directories of trails.
+/// Held by the daemon that writes the spool.
+const LOCK: &str = ".lock";
+
+/// The two directories of trails, of which this daemon is the only writer.
 #[derive(Debug, Clone)]
 pub(super) struct Spool {
     spool: PathBuf,
     store: PathBuf,
+    _lock: Arc<File>,
 }
 
 /// A trail that an earlier daemon left open.
@@ -38,7 +43,29 @@ impl Spool {
         for directory in [&spool, &store] {
             fs::create_dir_all(directory).map_err(file("make the directory", directory))?;
         }
-        Ok(Self { spool, store })
+        let path = spool.join(LOCK);
+        let lock = File::create(&path).map_err(file("make the lock", &path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { spool, store, _lock: Arc::new(lock) }),
+            // Recovery would close the trails of its live sessions.
+            Err(TryLockError::WouldBlock) => Err(RecordingError::Locked { path: spool }),
+            Err(TryLockError::Error(source)) => {
+                Err(RecordingError::File { doing: "lock the spool with", path, source })
+            }
+        }
+    }
+
+    /// Whether any trail is in the spool or the store.
+    pub(super) fn holds_trails(&self) -> Result<bool, RecordingError> {
+        for directory in [&self.spool, &self.store] {
+            for entry in fs::read_dir(directory).map_err(file("read", directory))? {
+                let name = entry.map_err(file("read", directory))?.file_name();
+                if name.to_str().is_some_and(|name| name.ends_with(SUFFIX)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The name of a session's trail: nothing of it comes from a peer.
@@ -56,18 +83,59 @@ impl Spool {
         Ok((opened, path))
     }
 
+    /// Removes a trail whose header could not be written.
+    pub(super) fn discard(&self, name: &str) {
+        let path = self.spool.join(name);
+        if let Err(error) = fs::remove_file(&path) {
+            warn!(path = %path.display(), %error, "The rest of a header stays in the spool");
+        }
+    }
+
     /// Moves a sealed trail to the store; replaces nothing there.
+    ///
+    /// The trail has its name in the store only once it is whole there, and leaves the spool only
+    /// after that; whatever is cut short is done again at the next start.
     pub(super) fn store(&self, name: &str) -> Result<(), RecordingError> {
         let (from, to) = (self.spool.join(name), self.store.join(name));
         match fs::hard_link(&from, &to) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => copy(&from, &to)?,
-            Err(source) => {
-                return Err(RecordingError::File { doing: "store the trail as", path: to, source });
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && same(&from, &to)? => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(file("store the trail as", &to)(error));
             }
+            // The store is another file system, or one without links.
+            Err(_no_link) => self.copy(&from, name)?,
         }
         sync_directory(&self.store)?;
         fs::remove_file(&from).map_err(file("remove the stored trail from the spool", &from))
+    }
+
+    /// Copies a trail to the store, reads it back, and gives it its name.
+    fn copy(&self, from: &Path, name: &str) -> Result<(), RecordingError> {
+        let (part, to) = (self.store.join(format!(".{name}.part")), self.store.join(name));
+        let doing = "copy the trail to";
+        match fs::remove_file(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(file("remove the rest of an earlier copy", &part)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let mut source = File::open(from).map_err(file("open the trail", from))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(FILE_MODE);
+        let mut target = options.open(&part).map_err(file(doing, &part))?;
+        io::copy(&mut source, &mut target).map_err(file(doing, &part))?;
+        target.sync_all().map_err(file(doing, &part))?;
+        if !same(from, &part)? {
+            let source = io::Error::other("the copy is not what was copied");
+            return Err(RecordingError::File { doing, path: part, source });
+        }
+        // Only this daemon writes here, and names hold session ids, which never repeat.
+        if to.exists() {
+            let source = io::ErrorKind::AlreadyExists.into();
+            return Err(RecordingError::File { doing: "store the trail as", path: to, source });
+        }
+        fs::rename(&part, &to).map_err(file("store the trail as", &to))
     }
 
     /// Closes and stores what an earlier daemon left; one that resists blocks no other.
@@ -108,30 +176,53 @@ impl Spool {
         options.read(true).write(true);
         let mut opened = options.open(&path).map_err(file("open the trail", &path))?;
         let reason = "the daemon ended without closing the trail";
-        let recovery = proxyd_trail::recover(&mut opened, signing_key, reason, wall_ns)
-            .map_err(|source| RecordingError::Trail { path, source })?;
+        let recovery = match proxyd_trail::recover(&mut opened, signing_key, reason, wall_ns) {
+            Ok(recovery) => recovery,
+            Err(source) => {
+                if matches!(source, TrailError::HeaderCut { .. }) {
+                    // Nothing was recorded yet; it is kept for whoever wonders, out of the way.
+                    let aside = path.with_extension("cut");
+                    fs::rename(&path, &aside).map_err(file("move aside", &path))?;
+                }
+                return Err(RecordingError::Trail { path, source });
+            }
+        };
         self.store(name)?;
         Ok(recovery)
     }
 }
 
-/// Copies to another file system, where a link cannot go; the copy is on its disk afterwards.
-fn copy(from: &Path, to: &Path) -> Result<(), RecordingError> {
-    let doing = "copy the trail to";
-    let mut source = File::open(from).map_err(file("open the trail", from))?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(FILE_MODE);
-    let mut target = options.open(to).map_err(file(doing, to))?;
-    io::copy(&mut source, &mut target).map_err(file(doing, to))?;
-    target.sync_all().map_err(file(doing, to))
+/// Whether two files hold the same bytes.
+fn same(one: &Path, other: &Path) -> Result<bool, RecordingError> {
+    let open = |path: &Path| File::open(path).map_err(file("open the trail", path));
+    let (mut one_file, mut other_file) = (open(one)?, open(other)?);
+    let (mut one_bytes, mut other_bytes) = (Vec::new(), Vec::new());
+    loop {
+        let read = |from: &mut File, into: &mut Vec<u8>, path: &Path| {
+            into.clear();
+            from.take(COMPARED_BYTES).read_to_end(into).map_err(file("read the trail", path))
+        };
+        let count = read(&mut one_file, &mut one_bytes, one)?;
+        read(&mut other_file, &mut other_bytes, other)?;
+        if one_bytes != other_bytes {
+            return Ok(false);
+        }
+        if count == 0 {
+            return Ok(true);
+        }
+    }
 }
 
+/// Bytes of each file compared at a time.
+const COMPARED_BYTES: u64 = 256 * 1024;
+
 /// A name is on the disk once its directory is.
-fn sync_directory(path: &Path) -> Result<(), RecordingError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), RecordingError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(file("flush", path))
 }
 
-fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordingError {
+/// An error of a file while `doing` something with it.
+pub(super) fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordingError {
     let path = path.to_owned();
     move |source| RecordingError::File { doing, path, source }
 }
@@ -151,7 +242,7 @@ mod tests {
         spool.store(&name).unwrap();
         assert!(path("store").join(&name).exists());
         assert!(!path("spool").join(&name).exists());
-        spool.create(&name).unwrap();
+        fs::write(path("spool").join(&name), b"another").unwrap();
         assert!(spool.store(&name).is_err(), "another trail under the same name");
         assert!(path("spool").join(&name).exists(), "what cannot be stored stays");
     }
@@ -180,6 +271,36 @@ mod tests {
         assert!(matches!(recovered[0].recovery, Recovery::Closed { .. }));
         assert!(path("spool").join("a.trail").exists(), "left for an operator");
         let stored = File::open(path("store").join("b.trail")).unwrap();
-        assert!(proxyd_trail::verify(stored, Some(&key.public())).unwrap().is_complete());
+        assert!(proxyd_trail::verify(stored, Some(&key.public())).unwrap().is_recovered());
+    }
+
+    #[test]
+    fn a_spool_has_one_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let first = Spool::new(path("spool"), path("store")).unwrap();
+        let second = Spool::new(path("spool"), path("store"));
+        assert!(matches!(second, Err(RecordingError::Locked { .. })), "{second:?}");
+        drop(first);
+        Spool::new(path("spool"), path("store")).unwrap();
+    }
+
+    #[test]
+    fn storing_is_done_again_after_a_crash() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let spool = Spool::new(path("spool"), path("store")).unwrap();
+        // Stored, but not yet gone from the spool.
+        fs::write(path("spool").join("a.trail"), b"whole").unwrap();
+        fs::write(path("store").join("a.trail"), b"whole").unwrap();
+        spool.store("a.trail").unwrap();
+        assert!(!path("spool").join("a.trail").exists());
+        // Half copied.
+        fs::write(path("spool").join("b.trail"), b"whole").unwrap();
+        fs::write(path("store").join(".b.trail.part"), b"wh").unwrap();
+        spool.copy(&path("spool").join("b.trail"), "b.trail").unwrap();
+        assert_eq!(fs::read(path("store").join("b.trail")).unwrap(), b"whole");
+        assert!(!path("store").join(".b.trail.part").exists());
+        assert!(spool.holds_trails().unwrap());
     }
 }

@@ -7,9 +7,9 @@ use proxyd_trail::{Header, Sealing, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::RecordingError;
 use super::recorder::{BLOCKS_WAITING_MAX, Block, End, Queue};
 use super::spool::Spool;
+use super::{RecordingError, hexadecimal};
 use crate::clock::Clock;
 use crate::task::Group;
 
@@ -34,7 +34,11 @@ pub(super) async fn start(
         let (file, path) = create_in.create(&create_name)?;
         match Writer::create(file, &header, &sealing) {
             Ok(writer) => Ok(Open { writer, path, clock }),
-            Err(source) => Err(RecordingError::Trail { path, source }),
+            Err(source) => {
+                // Nothing was recorded; what there is of a header is of no use to anybody.
+                create_in.discard(&create_name);
+                Err(RecordingError::Trail { path, source })
+            }
         }
     })
     .await?;
@@ -101,7 +105,7 @@ impl Open {
     fn end(self, reason: &str) -> Result<String, RecordingError> {
         let wall_ns = self.clock.wall_ns();
         match self.writer.end(reason, wall_ns) {
-            Ok(summary) => Ok(summary.hash.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Ok(summary) => Ok(hexadecimal(&summary.hash)),
             Err(source) => Err(RecordingError::Trail { path: self.path, source }),
         }
     }

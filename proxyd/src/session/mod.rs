@@ -19,9 +19,9 @@ use self::row::{ACTIVE, SessionRow};
 use self::stop::Stop;
 use crate::clock::Clock;
 
-/// Events of one session that wait to be written; a session that leaves more loses the later
-/// ones, and the last one says how many.
-const EVENTS_WAITING_MAX: usize = 4_096;
+/// Events of one session that are kept beside its trail; what a session leaves beyond is in its
+/// trail alone, and the log says how much.
+const EVENTS_MAX: usize = 4_096;
 
 /// One session, and what its steps have left behind so far.
 #[derive(Debug)]
@@ -33,7 +33,9 @@ pub struct Session {
     policies: Arc<PolicySet>,
     entry: Entry,
     row: SessionRow,
-    waiting: Vec<Timed>,
+    events: Vec<Timed>,
+    /// Events that are in the database.
+    saved: usize,
     lost: u64,
     is_saved: bool,
 }
@@ -65,8 +67,19 @@ impl Session {
             reason: String::new(),
         };
         let started = clock.now();
-        let (waiting, lost, is_saved) = (Vec::new(), 0, false);
-        Self { id: live.id, clock, started, flow, policies, entry, row, waiting, lost, is_saved }
+        Self {
+            id: live.id,
+            clock,
+            started,
+            flow,
+            policies,
+            entry,
+            row,
+            events: Vec::new(),
+            saved: 0,
+            lost: 0,
+            is_saved: false,
+        }
     }
 
     /// The session's id.
@@ -119,11 +132,12 @@ impl Session {
 
     /// Leaves an event behind, and gives it with its time.
     pub fn note(&mut self, event: Event) -> Timed {
-        let (step, fields) = (event.name(), event.fields());
-        debug!(session_id = %self.id, step, ?fields, "Session step");
+        // The fields may hold what a user typed; they belong in the record, not in logs.
+        debug!(session_id = %self.id, step = event.name(), "Session step");
         let timed = Timed { at: self.age(), event };
-        if self.waiting.len() < EVENTS_WAITING_MAX {
-            self.waiting.push(timed.clone());
+        // The end is always kept.
+        if self.events.len() < EVENTS_MAX || matches!(timed.event, Event::Ended { .. }) {
+            self.events.push(timed.clone());
         } else {
             self.lost += 1;
         }
@@ -147,24 +161,27 @@ impl Session {
         self.is_saved
     }
 
-    /// The session's row was written.
-    pub const fn saved(&mut self) {
-        self.is_saved = true;
-    }
-
     /// The session's row, to be written.
     pub const fn row(&mut self) -> &mut SessionRow {
         &mut self.row
     }
 
-    /// The events that nobody has written yet.
+    /// Everything the session has left behind so far.
     #[must_use]
-    pub fn waiting(&self) -> &[Timed] {
-        &self.waiting
+    pub fn events(&self) -> &[Timed] {
+        &self.events
     }
 
-    /// The waiting events, which the caller writes, and how many were lost since the last time.
-    pub fn take_waiting(&mut self) -> (Vec<Timed>, u64) {
-        (std::mem::take(&mut self.waiting), std::mem::take(&mut self.lost))
+    /// The events that are not in the database yet.
+    #[must_use]
+    pub fn unsaved(&self) -> &[Timed] {
+        self.events.get(self.saved..).unwrap_or_default()
+    }
+
+    /// The row and all events are in the database; gives how many events were not kept.
+    pub const fn saved(&mut self) -> u64 {
+        self.is_saved = true;
+        self.saved = self.events.len();
+        std::mem::replace(&mut self.lost, 0)
     }
 }

@@ -70,6 +70,17 @@ impl Store {
         transaction.commit().await.map_err(failed(doing))
     }
 
+    /// Keeps the hash that a trail ends with, found by the trail's file name.
+    pub async fn keep_trail_hash(&self, trail: &str, hash: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE session SET trail_hash = ? WHERE trail = ?")
+            .bind(hash)
+            .bind(trail)
+            .execute(&self.writer)
+            .await
+            .map_err(failed("keep the hash of a trail"))?;
+        Ok(())
+    }
+
     /// The newest sessions first, at most `count`.
     pub async fn sessions(&self, count: u32) -> Result<Vec<SessionRow>, StoreError> {
         let doing = "read the sessions";

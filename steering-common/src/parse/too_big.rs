@@ -1,5 +1,5 @@
 //! ICMP errors that say a packet was too big for the path: "fragmentation needed" (RFC 792, RFC
-//! 1191) and "packet too big" of IPv6 (RFC 4443 section 3.2), and the connection they are about.
+//! 1191) and `ICMPv6` "packet too big" (RFC 4443 section 3.2), and the connection they are about.
 
 use super::{
     Bytes, IPV4_BYTES, IPV4_MORE, IPV4_OFFSET, IPV6_BYTES, PROTOCOL_TCP, Segment, ports_of,

@@ -25,6 +25,9 @@ pub const UNMATCHED_PORT: u16 = 2222;
 /// The password of every user on the server.
 pub const PASSWORD: &str = "Server-pass-1";
 
+/// The end of the question for it, whether the server or the client itself words it.
+pub const ASKS: &str = "assword:";
+
 /// [`PASSWORD`] as `openssl passwd -6` hashes it.
 const PASSWORD_HASH: &str = "$6$proxydtests$Kx2nUvgqBX7NIoK688QMjK5Cd.3LQvn0D3rN1JN9iESNO\
     4MdyHdTPe9zYoWCPwoMxNoqvLofjTiAy0y2yz63X/";

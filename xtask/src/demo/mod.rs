@@ -5,7 +5,7 @@ mod passing;
 mod transcript;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -40,13 +40,13 @@ const POLICY: &str = "office-to-servers";
 /// Wide enough that no line of the session is wrapped.
 const SIZE: Size = Size { rows: 24, columns: 120 };
 
-/// Lines of the gateway's log that are shown when a step fails.
+/// Lines of each log that are shown when a step fails.
 const LOG_LINES: usize = 20;
 
 /// Builds the gateway, shows what it does in network namespaces, and checks all that it shows.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
     setup::require_root(shell, "the demo loads eBPF programs and makes network namespaces")?;
-    setup::install_for_demo(shell)?;
+    setup::install_to_run(shell)?;
     ebpf::build(shell)?;
     cmd!(shell, "cargo build --locked --package proxyd --bin proxyd").run()?;
     tour()?;
@@ -64,7 +64,7 @@ fn tour() -> Result<()> {
     let mut tour = Tour { world: &world, server, proxyd, identity };
     let told = tour.tell();
     if told.is_err() {
-        tour.show_log()?;
+        tour.show_logs()?;
     }
     told
 }
@@ -181,7 +181,7 @@ impl Tour<'_> {
         Ok(())
     }
 
-    fn replay(&self, trail: &PathBuf, key: &str, screen: &[u8]) -> Result<()> {
+    fn replay(&self, trail: &Path, key: &str, screen: &[u8]) -> Result<()> {
         step(5, "The recording, as an auditor replays it");
         let words = format!("trail replay --speed 0 --key {key} --identity");
         let replayed = self.proxyd.command(&words, &[&self.identity, trail])?.ok()?.stdout;
@@ -195,14 +195,13 @@ impl Tour<'_> {
         Ok(())
     }
 
-    fn verify(&self, trail: &PathBuf, key: &str) -> Result<()> {
+    fn verify(&self, trail: &Path, key: &str) -> Result<()> {
         step(6, "The recording, proven with the gateway's public key alone");
         let verify = format!("trail verify --key {key}");
         let said = self.proxyd.command(&verify, &[trail])?.ok()?.text();
         ensure!(said.contains("complete"), "the recording is not complete: {said}");
         shown(&format!("$ proxyd trail verify --key {key} TRAIL"));
-        let directory = format!("{}/", self.proxyd.trail("").display());
-        shown(&said.replace(directory.trim_end_matches('/'), "").replace("//", "/"));
+        shown(&said.replace(&trail.display().to_string(), "TRAIL"));
         checked("nothing was altered, removed or cut");
         Ok(())
     }
@@ -223,12 +222,13 @@ impl Tour<'_> {
         Ok(Counters::parse(&status.text()))
     }
 
-    /// The last lines of the gateway's log.
-    fn show_log(&self) -> Result<()> {
-        let log = self.proxyd.log()?;
-        let lines: Vec<_> = log.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
-        println!("\nthe log of the gateway ends with:\n{}", last.join("\n"));
+    /// The last lines of the logs.
+    fn show_logs(&self) -> Result<()> {
+        for (who, log) in [("gateway", self.proxyd.log()?), ("server", self.server.log()?)] {
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
+            println!("\nthe log of the {who} ends with:\n{}", last.join("\n"));
+        }
         Ok(())
     }
 }

@@ -53,9 +53,9 @@ pub const EXCHANGES_BEFORE_AUTH_MAX: usize = 2;
 /// Extensions in one `SSH_MSG_EXT_INFO`: fewer than ten exist.
 pub const EXTENSIONS_MAX: usize = 64;
 
-/// Bytes held back during a key exchange: several times the 64 KiB at which a driver stops reading
-/// the other leg.
-pub const HOLD_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes held back during a key exchange: above the 4 MiB at which a driver stops reading the other
+/// leg while there is one, and a message.
+pub const HOLD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Bytes of the text of a disconnect, sent or received: a few lines.
 pub const DISCONNECT_TEXT_BYTES_MAX: usize = 1024;

@@ -6,7 +6,7 @@ use crate::chain::Chain;
 use crate::cursor::read_up_to;
 use crate::error::TrailError;
 use crate::frame::{HEAD_BYTES, Head, Kind, Outcome};
-use crate::sign::SigningKey;
+use crate::sign::{Hash, SigningKey};
 use crate::verify::{Damage, SealPoint, Verdict};
 use crate::walk::{Step, Walk};
 use crate::writer::{Sink, Summary};
@@ -27,7 +27,10 @@ impl Spool for File {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recovery {
     /// It has its end already; nothing was done.
-    Complete,
+    Complete {
+        /// Chain hash of its last frame.
+        hash: Hash,
+    },
     /// It was closed with [`Outcome::Recovered`].
     Closed {
         /// What the closed trail holds.
@@ -37,6 +40,17 @@ pub enum Recovery {
         /// Bytes of a torn frame that were cut off.
         dropped_bytes: u64,
     },
+}
+
+impl Recovery {
+    /// Chain hash that the trail ends with.
+    #[must_use]
+    pub const fn hash(&self) -> &Hash {
+        match self {
+            Self::Complete { hash } => hash,
+            Self::Closed { summary, .. } => &summary.hash,
+        }
+    }
 }
 
 /// Closes a trail: cuts off a frame that was torn by the crash and appends a signed end that says
@@ -56,7 +70,7 @@ pub fn recover<S: Spool>(
     spool.seek(SeekFrom::Start(0)).map_err(read_failed)?;
     let (mut chain, sealed, verdict) = follow(spool, signing_key)?;
     match verdict {
-        Verdict::Complete => return Ok(Recovery::Complete),
+        Verdict::Complete => return Ok(Recovery::Complete { hash: chain.hash }),
         Verdict::Cut { .. } => {}
         Verdict::Altered { sequence, offset_bytes, damage } => {
             if damage == Damage::AfterEnd || signed_frame_follows(spool, &chain)? {

@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::error::{FieldError, TrailError};
 use crate::frame::{End, Outcome};
 use crate::header::SignedHeader;
-use crate::sign::VerifyingKey;
+use crate::sign::{Hash, VerifyingKey};
 use crate::stream::Counts;
 use crate::walk::{Step, Walk};
 
@@ -24,6 +24,7 @@ pub fn verify(source: impl Read, key: Option<&VerifyingKey>) -> Result<Report, T
                 frames: walk.chain().sequence,
                 intact_bytes: walk.chain().offset_bytes,
                 counts: walk.chain().counts,
+                hash: walk.chain().hash,
                 sealed: walk.sealed(),
                 end: walk.end().cloned(),
             });
@@ -44,6 +45,8 @@ pub struct Report {
     pub intact_bytes: u64,
     /// Chunks and bytes of each stream in the intact frames.
     pub counts: Counts,
+    /// Chain hash of the last intact frame: of a complete trail, the one that was kept elsewhere.
+    pub hash: Hash,
     /// The last good seal. In a trail that is not complete the frames after it are unproven: their
     /// hashes fit, but nobody signed them.
     pub sealed: Option<SealPoint>,
@@ -52,16 +55,32 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the trail has its end and nothing is missing or changed.
+    /// Whether the trail has the end that its session gave it, and nothing is missing or changed.
     #[must_use]
-    pub const fn is_complete(&self) -> bool {
-        matches!(self.verdict, Verdict::Complete)
+    pub fn is_complete(&self) -> bool {
+        self.ended_as(Outcome::Closed)
+    }
+
+    /// Whether the trail was cut by a crash and closed afterwards: what it holds is unchanged since
+    /// then, but nothing proves what the session did behind the last seal, nor that the crash did
+    /// not come in handy.
+    #[must_use]
+    pub fn is_recovered(&self) -> bool {
+        self.ended_as(Outcome::Recovered)
+    }
+
+    fn ended_as(&self, outcome: Outcome) -> bool {
+        let is_whole = matches!(self.verdict, Verdict::Complete);
+        is_whole && self.end.as_ref().is_some_and(|end| end.outcome == outcome)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
+            Verdict::Complete if self.is_recovered() => {
+                write!(f, "recovered: {} frames", self.frames)?;
+            }
             Verdict::Complete => write!(f, "complete: {} frames", self.frames)?,
             Verdict::Cut { sequence, offset_bytes } => {
                 write!(f, "cut at byte {offset_bytes}: {sequence} frames are intact")?;

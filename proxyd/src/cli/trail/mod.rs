@@ -12,7 +12,10 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use proxyd_trail::{Identities, Reader, SigningKey, Stream, VerifyingKey};
 
+use zeroize::Zeroizing;
+
 use crate::config;
+use crate::recording::hexadecimal;
 
 /// Prove, read, replay and export recordings.
 ///
@@ -26,7 +29,11 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say whether a trail is complete, cut, or altered and where; exit code 1 unless complete.
+    /// Say whether a trail is complete, recovered after a crash, cut, or altered and where.
+    ///
+    /// Exit code 0: complete. 3: recovered; the daemon ended before the session did, and the trail
+    /// was closed when it started again. 1: cut or altered. Compare the hash with the session's row
+    /// to notice a trail that was put in another's place.
     Verify {
         /// The trail.
         file: PathBuf,
@@ -114,9 +121,9 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         }
         Command::PublicKey { config } => {
             let path = config::load(config)?.storage.signing_key_file;
-            let pkcs8 = std::fs::read(&path).with_context(|| {
+            let pkcs8 = Zeroizing::new(std::fs::read(&path).with_context(|| {
                 format!("{} is made when the gateway first runs", path.display())
-            })?;
+            })?);
             writeln!(out, "{}", SigningKey::from_pkcs8(&pkcs8)?.public())?;
         }
     }
@@ -132,11 +139,19 @@ fn verify(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<ExitCo
     let report = proxyd_trail::verify(open(file)?, key.key.as_ref())
         .with_context(|| file.display().to_string())?;
     writeln!(out, "{}: {report}", file.display())?;
+    writeln!(out, "hash {}", hexadecimal(&report.hash))?;
     if key.key.is_none() {
         writeln!(out, "signed by {}; give --key to prove who made it", report.header.signer)?;
     }
-    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (report.is_complete(), report.is_recovered()) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, true) => ExitCode::from(RECOVERED),
+        (false, false) => ExitCode::FAILURE,
+    })
 }
+
+/// The exit code of `verify` for a trail that a crash cut and the next start closed.
+const RECOVERED: u8 = 3;
 
 fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
     let report = proxyd_trail::verify(open(file)?, key.key.as_ref())
@@ -148,6 +163,7 @@ fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "protocol    {}", header.protocol)?;
     writeln!(out, "policy      {}", header.connection_policy)?;
     writeln!(out, "signer      {}", report.header.signer)?;
+    writeln!(out, "hash        {}", hexadecimal(&report.hash))?;
     for (name, groups) in [
         ("recipients", &report.header.recipients),
         ("upstream", &report.header.upstream_recipients),

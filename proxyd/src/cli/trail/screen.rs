@@ -5,11 +5,13 @@ const SEQUENCE_BYTES_MAX: usize = 256;
 
 /// Passes text, line control and drawing sequences (ECMA-48), and leaves out what acts on the
 /// terminal or makes it answer: strings to it (clipboard, titles, downloads), reports, printing,
-/// its answerback.
+/// its answerback, and the 8-bit controls that begin any of these.
 #[derive(Debug, Default)]
 pub(super) struct ScreenFilter {
     state: State,
-    sequence: Vec<u8>,
+    sequence: String,
+    /// The start of a character whose rest has not come yet.
+    partial: Vec<u8>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +21,7 @@ enum State {
     Ground,
     /// After ESC.
     Escape,
-    /// After ESC and an intermediate byte, such as a character set's designation.
+    /// After ESC and an intermediate character, such as a character set's designation.
     Intermediate,
     /// In a control sequence, after `ESC [`.
     Control,
@@ -30,81 +32,110 @@ enum State {
 }
 
 impl ScreenFilter {
-    /// What of `bytes` may be shown; sequences may be split between calls.
+    /// What of `bytes` may be shown; characters and sequences may be split between calls.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut shown = Vec::with_capacity(bytes.len());
-        for &byte in bytes {
-            self.step(byte, &mut shown);
+        let mut input = std::mem::take(&mut self.partial);
+        input.extend_from_slice(bytes);
+        let mut shown = String::new();
+        let mut rest = input.as_slice();
+        while !rest.is_empty() {
+            let (valid, after) = match std::str::from_utf8(rest) {
+                Ok(valid) => (valid, &[] as &[u8]),
+                Err(error) => {
+                    let (valid, after) = rest.split_at(error.valid_up_to());
+                    (std::str::from_utf8(valid).unwrap_or_default(), after)
+                }
+            };
+            for character in valid.chars() {
+                self.step(character, &mut shown);
+            }
+            rest = match std::str::from_utf8(after).map_err(|error| error.error_len()) {
+                // The rest of the character may still come.
+                Err(None) => {
+                    self.partial = after.to_vec();
+                    break;
+                }
+                Err(Some(length)) => {
+                    self.step(char::REPLACEMENT_CHARACTER, &mut shown);
+                    after.get(length..).unwrap_or_default()
+                }
+                Ok(_) => after,
+            };
         }
-        shown
+        shown.into_bytes()
     }
 
-    fn step(&mut self, byte: u8, shown: &mut Vec<u8>) {
-        match (self.state, byte) {
+    fn step(&mut self, character: char, shown: &mut String) {
+        match (self.state, character) {
             (State::String, ESC) => self.state = State::StringEscape,
-            (State::String, BEL) | (State::StringEscape, b'\\') => self.state = State::Ground,
+            (State::String, BEL) | (State::StringEscape, '\\') => self.state = State::Ground,
             (State::String, _) => {}
             (State::StringEscape, _) => self.state = State::String,
             (_, ESC) => {
                 self.state = State::Escape;
-                self.sequence = vec![ESC];
+                self.sequence = ESC.to_string();
             }
-            (State::Ground, b'\t' | b'\n' | b'\r' | BACKSPACE | SHIFT_OUT | SHIFT_IN | b' '..) => {
-                shown.push(byte);
+            (State::Ground, '\t' | '\n' | '\r' | BACKSPACE | SHIFT_OUT | SHIFT_IN) => {
+                shown.push(character);
             }
-            (State::Ground, _) => {}
-            (State::Escape, b'[') => self.go_on(State::Control, byte),
-            (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => self.state = State::String,
-            (State::Escape, b' '..=b'/') => self.go_on(State::Intermediate, byte),
+            (State::Ground, _) if character.is_control() => {}
+            (State::Ground, _) => shown.push(character),
+            // A terminal acts on a control inside a sequence and then goes on with the sequence,
+            // or ends it: two readings, of which neither is shown.
+            (_, _) if character.is_control() || !character.is_ascii() => self.state = State::Ground,
+            (State::Escape, '[') => self.go_on(State::Control, character),
+            (State::Escape, ']' | 'P' | 'X' | '^' | '_') => self.state = State::String,
+            (State::Escape, ' '..='/') => self.go_on(State::Intermediate, character),
             // ESC Z asks who the terminal is; ESC c resets it, settings of its owner included.
-            (State::Escape, b'Z' | b'c') => self.state = State::Ground,
-            (State::Escape | State::Intermediate, _) => self.end(byte, shown),
-            (State::Control, b' '..=b'?') => self.go_on(State::Control, byte),
-            (State::Control, _) if draws(byte, &self.sequence) => self.end(byte, shown),
+            (State::Escape, 'Z' | 'c') => self.state = State::Ground,
+            (State::Escape | State::Intermediate, _) => self.end(character, shown),
+            (State::Control, ' '..='?') => self.go_on(State::Control, character),
+            (State::Control, _) if draws(character, &self.sequence) => self.end(character, shown),
             (State::Control, _) => self.state = State::Ground,
         }
     }
 
-    fn go_on(&mut self, state: State, byte: u8) {
-        self.sequence.push(byte);
+    fn go_on(&mut self, state: State, character: char) {
+        self.sequence.push(character);
         let fits = self.sequence.len() < SEQUENCE_BYTES_MAX;
         self.state = if fits { state } else { State::Ground };
     }
 
-    fn end(&mut self, byte: u8, shown: &mut Vec<u8>) {
-        shown.append(&mut self.sequence);
-        shown.push(byte);
+    fn end(&mut self, character: char, shown: &mut String) {
+        shown.push_str(&self.sequence);
+        shown.push(character);
+        self.sequence.clear();
         self.state = State::Ground;
     }
 }
 
-/// Whether a control sequence with this final byte only draws.
-fn draws(last: u8, sequence: &[u8]) -> bool {
-    let private = sequence.get(2).copied();
+/// Whether a control sequence with this final character only draws.
+fn draws(last: char, sequence: &str) -> bool {
+    let parameters = sequence.strip_prefix("\x1b[").unwrap_or_default();
+    let private = parameters.chars().next();
     match last {
-        // Reports (c, n, x), window operations (t), printing (i), keyboard lights (q without a
-        // space before it is harmless, but answers with `>`), and checksum requests (y).
-        b'c' | b'n' | b'x' | b't' | b'i' | b'y' | b'q' => false,
+        // Reports (c, n, x), window operations (t), printing (i), keyboard lights and versions
+        // (q), and checksum requests (y).
+        'c' | 'n' | 'x' | 't' | 'i' | 'y' | 'q' => false,
         // Modes: screens, the cursor and wrapping draw; mouse and paste reports answer.
-        b'h' | b'l' if private == Some(b'?') => {
-            let parameters = sequence.get(3..).unwrap_or_default();
-            parameters.split(|&byte| byte == b';').all(|mode| DRAWING_MODES.contains(&mode))
-        }
-        b'p' | b'u' if private.is_some_and(|byte| b"!$?<=>".contains(&byte)) => false,
-        b'@'..=b'~' => true,
+        'h' | 'l' => match parameters.strip_prefix('?') {
+            Some(modes) => modes.split(';').all(|mode| DRAWING_MODES.contains(&mode)),
+            None => true,
+        },
+        'p' | 'u' if private.is_some_and(|first| "!$?<=>".contains(first)) => false,
+        '@'..='~' => true,
         _ => false,
     }
 }
 
 /// Private modes that only draw (DEC, xterm): cursor keys are left out, they change the keyboard.
-const DRAWING_MODES: [&[u8]; 10] =
-    [b"3", b"5", b"6", b"7", b"12", b"25", b"47", b"1047", b"1048", b"1049"];
+const DRAWING_MODES: [&str; 10] = ["3", "5", "6", "7", "12", "25", "47", "1047", "1048", "1049"];
 
-const BEL: u8 = 0x07;
-const BACKSPACE: u8 = 0x08;
-const SHIFT_OUT: u8 = 0x0e;
-const SHIFT_IN: u8 = 0x0f;
-const ESC: u8 = 0x1b;
+const BEL: char = '\x07';
+const BACKSPACE: char = '\x08';
+const SHIFT_OUT: char = '\x0e';
+const SHIFT_IN: char = '\x0f';
+const ESC: char = '\x1b';
 
 #[cfg(test)]
 mod tests {
@@ -112,7 +143,7 @@ mod tests {
 
     #[test]
     fn drawing_passes_and_nothing_else() {
-        let cases: [(&str, &[u8], &[u8]); 15] = [
+        let cases: [(&str, &[u8], &[u8]); 22] = [
             ("text", b"ls\r\n\tx\x08", b"ls\r\n\tx\x08"),
             ("utf-8", "é".as_bytes(), "é".as_bytes()),
             ("colour", b"\x1b[01;31mred\x1b[0m", b"\x1b[01;31mred\x1b[0m"),
@@ -128,6 +159,13 @@ mod tests {
             ("window", b"a\x1b[8;999;999tb", b"ab"),
             ("answerback", b"a\x05b", b"ab"),
             ("printing", b"a\x1b[5ib", b"ab"),
+            ("nul inside a sequence", b"a\x1b\0]52;c;AAAA\x07b", b"a]52;c;AAAAb"),
+            ("report behind a nul", b"a\x1b\0[6nb", b"a[6nb"),
+            ("answerback inside a sequence", b"a\x1b\x05b", b"ab"),
+            ("8-bit string", "a\u{9d}52;c;AAAA\u{9c}b".as_bytes(), b"a52;c;AAAAb"),
+            ("8-bit control sequence", "a\u{9b}6nb".as_bytes(), b"a6nb"),
+            ("raw 8-bit control", b"a\x9b6nb", "a\u{fffd}6nb".as_bytes()),
+            ("not ascii in a sequence", "a\x1b[3\u{e9}mb".as_bytes(), b"amb"),
         ];
         for (case, bytes, expected) in cases {
             assert_eq!(ScreenFilter::default().pass(bytes), expected, "{case}");

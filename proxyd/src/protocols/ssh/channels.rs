@@ -1,6 +1,6 @@
 //! Channels of an SSH session: what a program is called in the channel policy, and the verdict.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
@@ -16,6 +16,9 @@ use crate::usermapping::Authorized;
 /// Bytes of a command or subsystem that an event keeps; the trail has the whole.
 const DETAIL_BYTES_MAX: usize = 1_024;
 
+/// Kinds of refusals that one session leaves on record; there are a dozen that mean anything.
+const REFUSALS_MAX: usize = 64;
+
 /// Judges the channels of one session, and remembers which are recorded.
 #[derive(Debug)]
 pub(super) struct Channels<'s> {
@@ -23,11 +26,12 @@ pub(super) struct Channels<'s> {
     admitted: &'s Admitted,
     authorized: &'s Authorized,
     granted: HashMap<ChannelId, ChannelGrant>,
+    refused: HashSet<String>,
 }
 
 impl<'s> Channels<'s> {
     pub(super) fn new(clock: Clock, admitted: &'s Admitted, authorized: &'s Authorized) -> Self {
-        Self { clock, admitted, authorized, granted: HashMap::new() }
+        Self { clock, admitted, authorized, granted: HashMap::new(), refused: HashSet::new() }
     }
 
     /// The verdict about a program, and the event that it leaves.
@@ -47,6 +51,11 @@ impl<'s> Channels<'s> {
             verdict: verdict.map(|grant| grant.rule),
         };
         (verdict, event)
+    }
+
+    /// Whether this is refused for the first time: what a client repeats is told of once.
+    pub(super) fn is_new_refusal(&mut self, what: &str) -> bool {
+        self.refused.len() < REFUSALS_MAX && self.refused.insert(what.to_owned())
     }
 
     /// Whether the data of a channel is recorded.

@@ -169,6 +169,18 @@ impl Client {
         Ok(())
     }
 
+    /// The attempt was right at the server, which wants one more by the methods offered.
+    pub(super) async fn go_on(&mut self) -> Result<(), Stop> {
+        self.waiting = Waiting::No;
+        let message = self.acceptor.go_on(&self.methods);
+        self.send(&message).await
+    }
+
+    /// Whether the client has started another attempt instead of answering.
+    pub(super) const fn has_turned(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// The next attempt for the server's login.
     pub(super) async fn attempt(&mut self) -> Result<Attempt, Stop> {
         if let Some(attempt) = self.pending.take() {
@@ -274,8 +286,7 @@ impl Ask for Client {
     async fn ask(&mut self, question: &Question) -> Result<SecretBytes, Stop> {
         loop {
             self.open_questions().await?;
-            let prompt = Prompt { text: question.text.clone(), echo: question.echo };
-            let round = InfoRequest { prompts: vec![prompt], ..InfoRequest::default() };
+            let round = one_question(question);
             if let Some(answer) = self.round(&round).await?.and_then(|mut answers| answers.pop()) {
                 return Ok(answer);
             }
@@ -294,26 +305,34 @@ impl Present for Client {
     }
 
     async fn present(&mut self) -> Result<Presented, Stop> {
-        Ok(match self.attempt().await? {
-            Attempt::Nothing | Attempt::Unusable => Presented::Nothing,
-            Attempt::Password(password) => {
-                self.given = Some(password.clone());
-                Presented::Password(password)
+        loop {
+            match self.attempt().await? {
+                Attempt::Nothing | Attempt::Unusable => return Ok(Presented::Nothing),
+                Attempt::Password(password) => {
+                    self.given = Some(password.clone());
+                    return Ok(Presented::Password(password));
+                }
+                Attempt::KeyOffer(key) => {
+                    let blob = key.blob.clone();
+                    self.offered_key = Some(key);
+                    return Ok(Presented::KeyOffer { blob });
+                }
+                Attempt::Key(key) => return Ok(Presented::Key { blob: key.blob }),
+                Attempt::Interactive if !self.methods.contains(&"keyboard-interactive") => {
+                    return Ok(Presented::Nothing);
+                }
+                Attempt::Interactive => {
+                    let text = format!("Gateway password for {}: ", self.names.gateway);
+                    let round = one_question(&Question { text, echo: false });
+                    // A client that brings something else instead is judged by that.
+                    let answers = self.round(&round).await?;
+                    if let Some(password) = answers.and_then(|mut answers| answers.pop()) {
+                        self.given = Some(password.clone());
+                        return Ok(Presented::Password(password));
+                    }
+                }
             }
-            Attempt::KeyOffer(key) => {
-                let blob = key.blob.clone();
-                self.offered_key = Some(key);
-                Presented::KeyOffer { blob }
-            }
-            Attempt::Key(key) => Presented::Key { blob: key.blob },
-            Attempt::Interactive if self.methods.contains(&"keyboard-interactive") => {
-                let text = format!("Gateway password for {}: ", self.names.gateway);
-                let password = self.ask(&Question { text, echo: false }).await?;
-                self.given = Some(password.clone());
-                Presented::Password(password)
-            }
-            Attempt::Interactive => Presented::Nothing,
-        })
+        }
     }
 
     async fn invite(&mut self) -> Result<(), Stop> {
@@ -357,6 +376,12 @@ impl ClientHalf for Client {
 
 /// How long it may take to tell a client why it is not let in.
 const DISMISS_LIMIT: Duration = Duration::from_secs(2);
+
+/// A round of one question.
+fn one_question(question: &Question) -> InfoRequest {
+    let prompt = Prompt { text: question.text.clone(), echo: question.echo };
+    InfoRequest { prompts: vec![prompt], ..InfoRequest::default() }
+}
 
 /// A client that answers another number of questions than it was asked.
 #[derive(Debug, thiserror::Error)]

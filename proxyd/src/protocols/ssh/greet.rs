@@ -26,6 +26,8 @@ pub(super) async fn greet(
     admitted: &Admitted,
     accepted: Accepted,
 ) -> Result<Client, Stop> {
+    // From the moment of the connection, the making of keys included.
+    let deadline = session.started().saturating_add(ssh.limits.handshake);
     let settings = &admitted.policy().settings;
     let server = admitted.flow().original_destination;
     let types = match settings.client_side.host_keys.as_slice() {
@@ -47,14 +49,15 @@ pub(super) async fn greet(
     };
     let leg = Leg::server(config, ssh.clock.now());
     let mut link = Link::new(leg, accepted.stream, ssh.clock);
-    let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);
     match link.next(deadline).await {
         Ok(Arrived::Established) => link.warn_unless_strict("client"),
         Ok(Arrived::HostKey(_) | Arrived::Message(_)) => {
             return Err(Stop::client("handshake", LinkError::Closed));
         }
         Err(LinkError::Timeout) => return Err(DenyReason::HandshakeTimeout.into()),
-        Err(LinkError::Closed | LinkError::Disconnected { .. }) => return Err(Stop::ClientGone),
+        Err(LinkError::Closed | LinkError::Disconnected { .. } | LinkError::Socket(_)) => {
+            return Err(Stop::ClientGone);
+        }
         Err(error) if link.leg.peer_version().is_none() => {
             tracing::debug!(%error, "Not an SSH client");
             return Err(DenyReason::NotThisProtocol.into());

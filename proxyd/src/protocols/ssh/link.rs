@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use proxyd_ssh::transport::{Event, KeyAlgorithm, Leg};
 use thiserror::Error as ThisError;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tracing::warn;
 
+use crate::ask::SecretBytes;
 use crate::clock::Clock;
 
 /// Why nothing more comes of a leg.
@@ -40,8 +41,8 @@ pub(super) enum Arrived {
     Established,
     /// The server's host key, to be judged.
     HostKey(HostKeyShown),
-    /// A message above the transport layer.
-    Message(Vec<u8>),
+    /// A message above the transport layer; it may hold a password.
+    Message(SecretBytes),
 }
 
 /// A server's host key that has signed the key exchange.
@@ -78,7 +79,7 @@ impl Link {
     }
 
     /// The next message above the transport layer.
-    pub(super) async fn message(&mut self, deadline: Duration) -> Result<Vec<u8>, LinkError> {
+    pub(super) async fn message(&mut self, deadline: Duration) -> Result<SecretBytes, LinkError> {
         match self.next(deadline).await? {
             Arrived::Message(message) => Ok(message),
             // Both come once, before any message, and are awaited by name.
@@ -102,8 +103,16 @@ impl Link {
         self.leg.disconnect(reason, text);
         let deadline = self.clock.now().saturating_add(GOODBYE_LIMIT);
         let clock = self.clock;
+        let goodbye = async {
+            self.flush().await?;
+            self.stream.shutdown().await?;
+            // A socket that is closed with bytes unread is reset, and the text lost with it.
+            let mut unread = vec![0; UNREAD_BYTES];
+            while self.stream.read(&mut unread).await? > 0 {}
+            Ok(())
+        };
         // The session ends either way; a peer that does not listen misses the text.
-        drop(within(&clock, deadline, self.flush()).await);
+        drop(within(&clock, deadline, goodbye).await);
     }
 
     /// Cancel-safe: what was read stays in the leg.
@@ -141,6 +150,9 @@ impl Link {
     }
 }
 
+/// Bytes that are thrown away at a time while a peer takes its leave.
+const UNREAD_BYTES: usize = 4_096;
+
 /// How long a goodbye may take.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -157,7 +169,9 @@ fn arrived(event: Event<'_>) -> Next {
             let blob = offer.key_blob.to_vec();
             Next::Arrived(Arrived::HostKey(HostKeyShown { algorithm: offer.algorithm, blob }))
         }
-        Event::Message(message) => Next::Arrived(Arrived::Message(message.to_vec())),
+        Event::Message(message) => {
+            Next::Arrived(Arrived::Message(SecretBytes::new(message.to_vec())))
+        }
         Event::Disconnected { text, .. } => Next::Gone(text),
         Event::Rekeyed => Next::Nothing,
     }

@@ -43,7 +43,7 @@ pub(super) async fn log_in(
     let user = authorized.remote_user().as_bytes();
     let (connector, hello) = Connector::new(user, &session_id);
     let deadline = client.deadline();
-    let mut login = Login { link, connector, deadline };
+    let mut login = Login { link, connector, deadline, partial: false };
     login.link.send(&hello, deadline).await.map_err(stop)?;
     // The connector takes nothing but the service's acceptance at this point.
     login.outcome(client).await?;
@@ -116,6 +116,8 @@ struct Login {
     link: Link,
     connector: Connector,
     deadline: Duration,
+    /// Whether the server took the last attempt, and wants another.
+    partial: bool,
 }
 
 impl Login {
@@ -217,7 +219,14 @@ impl Login {
             methods = left;
             offered = relayable(allowed, &methods)?;
             client.offer(offered.clone(), false).await?;
-            client.reject().await?;
+            if client.has_turned() {
+                // What it turned to is answered as itself; what it left needs no answer.
+                continue;
+            }
+            match std::mem::take(&mut self.partial) {
+                true => client.go_on().await?,
+                false => client.reject().await?,
+            }
         }
     }
 
@@ -233,7 +242,7 @@ impl Login {
             self.link.send(&message, self.deadline).await.map_err(stop)?;
             let outcome = self.outcome(client).await?;
             let Outcome::Questions(round) = outcome else {
-                return verdict(session, "keyboard-interactive", outcome);
+                return self.verdict(session, "keyboard-interactive", outcome);
             };
             match client.round(&round).await? {
                 Some(answers) => message = self.connector.answer(&answers),
@@ -256,7 +265,31 @@ impl Login {
         if let Outcome::PasswordExpired(text) = &outcome {
             client.tell(text).await?;
         }
-        verdict(session, method, outcome)
+        self.verdict(session, method, outcome)
+    }
+
+    /// Notes what the server says to an attempt; gives the methods that are left, none when in.
+    fn verdict(
+        &mut self,
+        session: &mut Session,
+        method: &'static str,
+        outcome: Outcome,
+    ) -> Result<Option<Vec<String>>, Stop> {
+        let accepted =
+            matches!(outcome, Outcome::Success | Outcome::Failure { partial_success: true, .. });
+        self.partial = accepted;
+        // The question for methods is no attempt, unless the server takes it as one.
+        if method != "none" || accepted {
+            session.note(Event::ServerLogin { method, accepted });
+        }
+        match outcome {
+            Outcome::Success => Ok(None),
+            Outcome::Failure { methods, .. } => Ok(Some(methods)),
+            Outcome::Ready
+            | Outcome::Questions(_)
+            | Outcome::PasswordExpired(_)
+            | Outcome::Banner(_) => Err(DenyReason::ServerAuthenticationFailed.into()),
+        }
     }
 
     /// The server's next word that is not a banner; banners go on to the client.
@@ -278,28 +311,6 @@ fn signature_algorithm(key: &HostKey, leg: &Leg) -> Option<KeyAlgorithm> {
     match leg.peer_sig_algs() {
         Some(taken) => algorithms.find(|algorithm| taken.contains(algorithm.name().as_bytes())),
         None => algorithms.next(),
-    }
-}
-
-/// Notes what the server says to an attempt; gives the methods that are left, none when in.
-fn verdict(
-    session: &mut Session,
-    method: &'static str,
-    outcome: Outcome,
-) -> Result<Option<Vec<String>>, Stop> {
-    let accepted =
-        matches!(outcome, Outcome::Success | Outcome::Failure { partial_success: true, .. });
-    // The question for methods is no attempt, unless the server takes it as one.
-    if method != "none" || accepted {
-        session.note(Event::ServerLogin { method, accepted });
-    }
-    match outcome {
-        Outcome::Success => Ok(None),
-        Outcome::Failure { methods, .. } => Ok(Some(methods)),
-        Outcome::Ready
-        | Outcome::Questions(_)
-        | Outcome::PasswordExpired(_)
-        | Outcome::Banner(_) => Err(DenyReason::ServerAuthenticationFailed.into()),
     }
 }
 

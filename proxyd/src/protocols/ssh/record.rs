@@ -10,6 +10,9 @@ use crate::recording::Recorder;
 /// Bytes of a terminal's type or a signal's name that are kept.
 const NAME_BYTES_MAX: usize = 64;
 
+/// Bytes of a variable's value that are kept; servers take no more than a few kilobytes.
+const VALUE_BYTES_MAX: usize = 32 * 1024;
+
 /// Records one thing seen.
 pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>) {
     match *seen {
@@ -24,6 +27,19 @@ pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>) {
         Seen::Resize { channel, size } => {
             let (columns, rows) = (size.columns, size.rows);
             recorder.record(Stream::Meta, &Record::Resize { channel: channel.0, columns, rows });
+        }
+        Seen::Variable { channel, name, value } => {
+            variable(
+                recorder,
+                channel.0,
+                &clean(name, NAME_BYTES_MAX),
+                &clean(value, VALUE_BYTES_MAX),
+            );
+        }
+        Seen::Signal { channel, name } => {
+            let (channel, name) = (channel.0.to_string(), clean(name, NAME_BYTES_MAX));
+            let fields = vec![("channel", channel.as_str()), ("name", name.as_str())];
+            recorder.record(Stream::Upstream, &Record::Event { kind: "signal", fields });
         }
         Seen::Opened { channel, open } => {
             let text = if open { "opened by the server" } else { "refused by the server" };
@@ -56,6 +72,13 @@ pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>) {
             recorder.record(Stream::Meta, &record);
         }
     }
+}
+
+/// A variable is what the client brings, as its keystrokes are.
+fn variable(recorder: &mut Recorder, channel: u32, name: &str, value: &str) {
+    let channel = channel.to_string();
+    let fields = vec![("channel", channel.as_str()), ("name", name), ("value", value)];
+    recorder.record(Stream::Upstream, &Record::Event { kind: "variable", fields });
 }
 
 /// Data of a channel, in records of at most [`DATA_BYTES_MAX`].

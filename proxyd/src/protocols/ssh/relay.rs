@@ -13,6 +13,7 @@ use proxyd_ssh::relay::tap::Seen;
 use proxyd_ssh::relay::{Refused, Relay, Rules, Side, Start, Step};
 use proxyd_ssh::transport::{Event as LegEvent, Leg};
 use proxyd_trail::{Record, Stream};
+use thiserror::Error as ThisError;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -30,6 +31,13 @@ use crate::usermapping::Authorized;
 
 /// Bytes that may wait for a slow receiver; above, its sender is not read.
 const WAITING_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes that may wait while the sender is in a key exchange: what was under way when it began has
+/// to be read, or its end never comes.
+const EXCHANGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of answers that may wait for a peer that asks and does not listen.
+const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Messages of one peer passed on at a time; then the other peer, timers and operators have their
 /// turn, however fast this one sends.
@@ -142,9 +150,14 @@ impl Driver<'_> {
         for _message in 0..MESSAGES_PER_TURN {
             let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
             let (source, sink) = legs(&mut self.client, &mut self.server, from);
-            if behind || sink.leg.pending() >= WAITING_BYTES_MAX {
+            if behind || !has_room(source, sink) {
                 return Ok(flow);
             }
+            if source.leg.pending() >= ANSWERS_BYTES_MAX {
+                return Err(broken(from, DoesNotListen { limit: ANSWERS_BYTES_MAX }));
+            }
+            // Both exchanges at once would wait for each other's data.
+            source.leg.defer_rekey(sink.leg.exchange_since().is_some());
             let now = self.clock.now();
             match source.leg.next(now).map_err(|error| broken(from, error))? {
                 Some(LegEvent::Message(message)) => {
@@ -203,7 +216,7 @@ impl Driver<'_> {
             until = until.min(flush_at);
         }
         let reads = |source: &Link, sink: &Link| {
-            !behind && sink.leg.pending() < WAITING_BYTES_MAX && source.leg.wants_read()
+            !behind && has_room(source, sink) && source.leg.wants_read()
         };
         let (client, server) = (&self.client, &self.server);
         let caught_up = async {
@@ -228,24 +241,16 @@ impl Driver<'_> {
             }
             result = caught_up => result,
             () = self.clock.sleep_until(until) => {
+                self.client.leg.defer_rekey(self.server.leg.exchange_since().is_some());
                 self.client.leg.tick(until).map_err(|error| broken(Side::Client, error))?;
+                self.server.leg.defer_rekey(self.client.leg.exchange_since().is_some());
                 self.server.leg.tick(until).map_err(|error| broken(Side::Server, error))?;
                 Ok(())
             }
         };
-        recorded.or_else(|error| self.recording_failed(error))
-    }
-
-    /// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
-    fn recording_failed(&mut self, error: RecordingError) -> Result<(), Stop> {
-        if self.on_recording_failure == OnRecordingFailure::Terminate {
-            return Err(Stop::gateway("recording", error));
-        }
-        error!(session_id = %self.session.id(), %error, "A session goes on without its recording");
-        self.session.note(Event::RecordingFailed { error: chain(&error) });
-        // What was written stays in the spool, and is closed at the next start.
-        *self.recorder = None;
-        Ok(())
+        recorded.or_else(|error| {
+            recording_failed(self.session, self.recorder, self.on_recording_failure, error)
+        })
     }
 
     fn check_limits(&self, now: Duration) -> Result<(), Stop> {
@@ -305,21 +310,24 @@ impl Passing<'_, '_> {
     ) -> Result<bool, Stop> {
         match step {
             Step::Forward(seen) => {
-                self.record(&seen);
+                self.record(&seen)?;
                 self.forward(from, message)?;
             }
             Step::Replace(replaced, seen) => {
-                self.record(&seen);
+                self.record(&seen)?;
                 self.forward(from, &replaced)?;
             }
             Step::Judge(start) => self.judge(relay, from, message, &start)?,
             Step::Refused(refused) => {
                 let what = match refused {
                     Refused::Channel(kind) => format!("channel {kind}"),
-                    Refused::Request(channel, kind) => format!("{kind} on channel {}", channel.0),
+                    Refused::Request(_, kind) => format!("request {kind}"),
                     Refused::Global(kind) => format!("global request {kind}"),
                 };
-                self.note(Event::Refused { what });
+                if self.channels.is_new_refusal(&what) {
+                    self.note(Event::Refused { what });
+                    self.recorded()?;
+                }
             }
             Step::Drop => {}
             Step::Unknown => return Ok(false),
@@ -337,6 +345,7 @@ impl Passing<'_, '_> {
     ) -> Result<(), Stop> {
         let (verdict, event) = self.channels.judge(start);
         self.note(event);
+        self.recorded()?;
         match verdict {
             // INVARIANT: a policy that records has opened a trail before the relay began, and only
             // one that goes on without may have lost it since.
@@ -351,6 +360,7 @@ impl Passing<'_, '_> {
                 relay.allow(start).map_err(|error| broken(from, error))?;
                 if grant.record {
                     self.command(start);
+                    self.recorded()?;
                 }
                 self.forward(from, message)
             }
@@ -373,13 +383,15 @@ impl Passing<'_, '_> {
         }
     }
 
-    fn record(&mut self, seen: &Seen<'_>) {
+    fn record(&mut self, seen: &Seen<'_>) -> Result<(), Stop> {
         if let Some(recorder) = self.recorder.as_mut() {
             let wanted = match seen {
                 Seen::Data { channel, .. } => self.channels.records(*channel),
                 Seen::Nothing
                 | Seen::Terminal { .. }
                 | Seen::Resize { .. }
+                | Seen::Variable { .. }
+                | Seen::Signal { .. }
                 | Seen::Opened { .. }
                 | Seen::Eof { .. }
                 | Seen::Closed { .. }
@@ -393,6 +405,17 @@ impl Passing<'_, '_> {
         if let Seen::Closed { channel, from: Side::Server } = seen {
             self.channels.closed(*channel);
         }
+        self.recorded()
+    }
+
+    /// What was given to the recorder is recorded, or the policy says that it need not be.
+    fn recorded(&mut self) -> Result<(), Stop> {
+        match self.recorder.as_mut().and_then(Recorder::take_failure) {
+            Some(error) => {
+                recording_failed(self.session, self.recorder, self.on_recording_failure, error)
+            }
+            None => Ok(()),
+        }
     }
 
     fn note(&mut self, event: Event) {
@@ -405,6 +428,44 @@ impl Passing<'_, '_> {
     fn forward(&mut self, from: Side, message: &[u8]) -> Result<(), Stop> {
         self.sink.send(&[message]).map_err(|error| broken(from.other(), error))
     }
+}
+
+/// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
+///
+/// Only what the disk does is a reason to go on: a record that cannot be made is a bug, or a peer
+/// that provokes it.
+fn recording_failed(
+    session: &mut Session,
+    recorder: &mut Option<Recorder>,
+    on_recording_failure: OnRecordingFailure,
+    error: RecordingError,
+) -> Result<(), Stop> {
+    let is_bug = matches!(error, RecordingError::Record(_) | RecordingError::Overfull);
+    if is_bug || on_recording_failure == OnRecordingFailure::Terminate {
+        return Err(Stop::gateway("recording", error));
+    }
+    error!(session_id = %session.id(), %error, "A session goes on without its recording");
+    session.note(Event::RecordingFailed { error: chain(&error) });
+    // The writer has stopped; the trail it leaves in the spool is closed at the next start.
+    *recorder = None;
+    Ok(())
+}
+
+/// Whether what `source` sends may be read: what waits for `sink` is little, or has to wait because
+/// the source is in a key exchange that only reading can end.
+fn has_room(source: &Link, sink: &Link) -> bool {
+    let limit = match source.leg.exchange_since() {
+        Some(_) => EXCHANGE_BYTES_MAX,
+        None => WAITING_BYTES_MAX,
+    };
+    sink.leg.pending() < limit
+}
+
+/// A peer that asks for answers and does not read them.
+#[derive(Debug, ThisError)]
+#[error("more than {limit} bytes of answers wait to be read")]
+struct DoesNotListen {
+    limit: usize,
 }
 
 /// What the user reads on standard error when a channel is refused.

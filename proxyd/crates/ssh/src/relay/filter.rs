@@ -31,7 +31,20 @@ impl Rules {
             (Side::Client, b"window-change") => {
                 Seen::Resize { channel, size: Size::parse(details)? }
             }
-            (Side::Client, b"env") if !self.passes_variable(details)? => return Ok(None),
+            (Side::Client, b"env") => {
+                let mut reader = Reader::new(details);
+                let name = reader.string("variable name")?;
+                let value = reader.string("variable value")?;
+                reader.finish()?;
+                if !self.passes_variable(name) {
+                    return Ok(None);
+                }
+                Seen::Variable { channel, name, value }
+            }
+            (Side::Client, b"signal") => {
+                Seen::Signal { channel, name: Reader::new(details).string("signal name")? }
+            }
+            (Side::Client, b"break") => Seen::Signal { channel, name: b"BREAK" },
             (Side::Server, b"exit-status") => {
                 Seen::ExitStatus { channel, status: Reader::new(details).u32("exit status")? }
             }
@@ -45,12 +58,11 @@ impl Rules {
         Ok(Some(seen))
     }
 
-    fn passes_variable(&self, details: &[u8]) -> Result<bool, DecodeError> {
-        let name = Reader::new(details).string("variable name")?;
-        Ok(self.environment.iter().any(|pattern| match pattern.strip_suffix('*') {
+    fn passes_variable(&self, name: &[u8]) -> bool {
+        self.environment.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some(start) => name.starts_with(start.as_bytes()),
             None => name == pattern.as_bytes(),
-        }))
+        })
     }
 }
 
@@ -85,10 +97,7 @@ pub(super) fn name(kind: &[u8]) -> String {
 /// Bytes of a peer's name that a record keeps; the names in use have at most 40.
 const NAME_BYTES_MAX: usize = 64;
 
-const PASS_FROM_CLIENT: [&[u8]; 8] = [
-    b"env",
-    b"signal",
-    b"break",
+const PASS_FROM_CLIENT: [&[u8]; 5] = [
     b"xon-xoff",
     b"eow@openssh.com",
     b"keepalive@openssh.com",

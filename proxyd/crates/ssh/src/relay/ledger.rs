@@ -48,7 +48,10 @@ impl Ledger {
         if bytes > packet_bytes_max {
             return Err(RelayError::PacketTooLarge { bytes, limit: packet_bytes_max });
         }
-        self.window_bytes = self.window_bytes.checked_sub(bytes).ok_or(overrun)?;
+        let beyond = bytes.saturating_sub(self.window_bytes);
+        // The sender knows nothing of what we sent in its place; that much it may go beyond.
+        self.debt_bytes = self.debt_bytes.checked_sub(beyond).ok_or(overrun)?;
+        self.window_bytes = self.window_bytes.saturating_sub(bytes);
         Ok(())
     }
 
@@ -93,6 +96,15 @@ mod tests {
         assert!(ledger.inject(6));
         assert_eq!(ledger.grant(4).unwrap(), 0);
         assert_eq!(ledger.grant(4).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_debt_is_no_fault_of_the_sender() {
+        let mut ledger = Ledger::open(10, 100).unwrap();
+        assert!(ledger.inject(6));
+        ledger.spend(10).unwrap();
+        assert!(matches!(ledger.spend(1), Err(RelayError::Overrun { .. })));
+        assert_eq!(ledger.grant(5).unwrap(), 5);
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use thiserror::Error as ThisError;
 
 pub use self::filter::Rules;
 use self::ledger::Ledger;
-use self::replies::{Addressee, Replies};
+use self::replies::{Replied, Replies};
 use self::table::{Channel, Ended, PerSide, Stage, Table};
 use self::tap::{Seen, Stream};
 use crate::error::DecodeError;
@@ -191,7 +191,7 @@ impl Relay {
     pub fn receive<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         match message.first().copied().unwrap_or_default() {
             number::GLOBAL_REQUEST => self.global_request(from, message),
-            number::REQUEST_SUCCESS | number::REQUEST_FAILURE => self.global_reply(from),
+            number::REQUEST_SUCCESS | number::REQUEST_FAILURE => self.global_reply(from, message),
             number::CHANNEL_OPEN => self.open(from, message),
             number::CHANNEL_OPEN_CONFIRMATION => self.confirmation(from, message),
             number::CHANNEL_OPEN_FAILURE => self.open_failure(from, message),
@@ -221,7 +221,7 @@ impl Relay {
     pub fn allow(&mut self, start: &Start<'_>) -> Result<(), RelayError> {
         let channel = self.table.of_client(start.client)?;
         channel.stage = Stage::Started;
-        if start.want_reply { channel.replies.client.expect() } else { Ok(()) }
+        if start.want_reply { channel.replies.client.expect_start() } else { Ok(()) }
     }
 
     /// The policy does not let the program start; `text` tells the user on standard error.
@@ -275,13 +275,14 @@ impl Relay {
         Ok(Step::Refused(Refused::Global(filter::name(request.kind))))
     }
 
-    fn global_reply<'m>(&mut self, from: Side) -> Result<Step<'m>, RelayError> {
+    fn global_reply<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let to = from.other();
-        let (addressee, due) = self.globals.of(to).replied()?;
+        let (replied, due) = self.globals.of(to).replied(message)?;
         self.answers.of(to).extend(due);
-        match addressee {
-            Addressee::Peer => Ok(Step::Forward(Seen::Nothing)),
-            Addressee::Us => {
+        match replied {
+            Replied::Passes => Ok(Step::Forward(Seen::Nothing)),
+            Replied::Waits => Ok(Step::Drop),
+            Replied::ForUs => {
                 self.refusal_read();
                 Ok(Step::Drop)
             }
@@ -352,6 +353,9 @@ impl Relay {
             return Err(RelayError::AfterEnd { number: number::CHANNEL_DATA });
         }
         channel.towards.of(from.other()).spend(bytes.len())?;
+        if has_closed(channel, from.other()) {
+            return Ok(Step::Drop);
+        }
         if channel.stage != Stage::Started {
             return self.unstarted(from, recipient, bytes.len());
         }
@@ -407,6 +411,9 @@ impl Relay {
         let request = Request::parse(message)?;
         let channel = self.table.named(from, request.recipient)?;
         not_closed(channel, from, number::CHANNEL_REQUEST)?;
+        if has_closed(channel, from.other()) {
+            return Ok(Step::Drop);
+        }
         if from == Side::Client
             && channel.stage != Stage::Started
             && let Some(program) = filter::program(&request)?
@@ -431,12 +438,18 @@ impl Relay {
     fn reply<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let channel = self.table.named(from, channel::recipient(message)?)?;
         let to = from.other();
-        let (addressee, due) = channel.replies.of(to).replied()?;
+        let failed = message.first() == Some(&number::CHANNEL_FAILURE);
+        if failed && channel.replies.of(to).next_is_start() {
+            // The server did not start it; the client may ask for another, to be judged again.
+            channel.stage = Stage::Idle;
+        }
+        let (replied, due) = channel.replies.of(to).replied(message)?;
         self.answers.of(to).extend(due);
-        match addressee {
-            Addressee::Peer => Ok(Step::Forward(Seen::Nothing)),
+        match replied {
+            Replied::Passes => Ok(Step::Forward(Seen::Nothing)),
+            Replied::Waits => Ok(Step::Drop),
             // No request of ours goes out on a channel.
-            Addressee::Us => Err(RelayError::UnsolicitedReply),
+            Replied::ForUs => Err(RelayError::UnsolicitedReply),
         }
     }
 }
@@ -447,6 +460,11 @@ const fn only_server(from: Side, number: u8) -> Result<(), RelayError> {
         Side::Server => Ok(()),
         Side::Client => Err(RelayError::Illegal { number }),
     }
+}
+
+/// Whether a peer will not take anything more on a channel but the other's CLOSE.
+fn has_closed(channel: &mut Channel, side: Side) -> bool {
+    *channel.ended.of(side) == Ended::Everything
 }
 
 fn not_closed(channel: &mut Channel, from: Side, number: u8) -> Result<(), RelayError> {

@@ -10,6 +10,8 @@ use crate::limits::REPLIES_MAX;
 enum Reply {
     /// The other peer; its reply has not come yet.
     Peer,
+    /// The other peer, to the start of a program.
+    Start,
     /// We do, with this message, as soon as it is its turn.
     Own(Vec<u8>),
     /// We will, once it is time; what comes later waits for it.
@@ -18,13 +20,15 @@ enum Reply {
     ForUs,
 }
 
-/// Whom a reply is for.
+/// What becomes of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Addressee {
-    /// The other peer: it goes on.
-    Peer,
-    /// We: it goes nowhere.
-    Us,
+pub(super) enum Replied {
+    /// It goes on now.
+    Passes,
+    /// It is kept until those before it are due.
+    Waits,
+    /// It answers a request of ours and goes nowhere.
+    ForUs,
 }
 
 /// The requests of one direction that have no reply yet.
@@ -35,6 +39,16 @@ impl Replies {
     /// A request went on to the other peer.
     pub(super) fn expect(&mut self) -> Result<(), RelayError> {
         self.push(Reply::Peer)
+    }
+
+    /// The start of a program went on to the other peer.
+    pub(super) fn expect_start(&mut self) -> Result<(), RelayError> {
+        self.push(Reply::Start)
+    }
+
+    /// Whether the other peer's next reply is to the start of a program.
+    pub(super) fn next_is_start(&self) -> bool {
+        self.0.iter().find(|reply| is_theirs(reply)) == Some(&Reply::Start)
     }
 
     /// We answer a request; gives the replies whose turn it is.
@@ -61,15 +75,24 @@ impl Replies {
         self.due()
     }
 
-    /// The other peer replied; tells for whom that is, and gives our own replies whose turn it is
-    /// after that one.
-    pub(super) fn replied(&mut self) -> Result<(Addressee, Vec<Vec<u8>>), RelayError> {
-        let addressee = match self.0.pop_front() {
-            Some(Reply::Peer) => Addressee::Peer,
-            Some(Reply::ForUs) => Addressee::Us,
-            Some(Reply::Own(_) | Reply::Held) | None => return Err(RelayError::UnsolicitedReply),
+    /// The other peer replied; tells what becomes of that, and gives our own replies whose turn it
+    /// is after it.
+    pub(super) fn replied(
+        &mut self,
+        message: &[u8],
+    ) -> Result<(Replied, Vec<Vec<u8>>), RelayError> {
+        // Peers know nothing of the replies that we hold: theirs may come before its turn.
+        let at = self.0.iter().position(is_theirs).ok_or(RelayError::UnsolicitedReply)?;
+        let replied = match self.0.get_mut(at) {
+            Some(reply @ (Reply::Peer | Reply::Start)) if at > 0 => {
+                *reply = Reply::Own(message.to_vec());
+                return Ok((Replied::Waits, Vec::new()));
+            }
+            Some(Reply::Peer | Reply::Start) => Replied::Passes,
+            Some(_) | None => Replied::ForUs,
         };
-        Ok((addressee, self.due()))
+        self.0.remove(at);
+        Ok((replied, self.due()))
     }
 
     fn push(&mut self, reply: Reply) -> Result<(), RelayError> {
@@ -91,6 +114,11 @@ impl Replies {
     }
 }
 
+/// Whether the other peer replies to this request.
+const fn is_theirs(reply: &Reply) -> bool {
+    matches!(reply, Reply::Peer | Reply::Start | Reply::ForUs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,19 +131,21 @@ mod tests {
         assert_eq!(replies.answer(vec![2]).unwrap(), Vec::<Vec<u8>>::new());
         replies.expect().unwrap();
         assert_eq!(replies.answer(vec![3]).unwrap(), Vec::<Vec<u8>>::new());
-        assert_eq!(replies.replied().unwrap(), (Addressee::Peer, vec![vec![2]]));
-        assert_eq!(replies.replied().unwrap(), (Addressee::Peer, vec![vec![3]]));
-        assert!(matches!(replies.replied(), Err(RelayError::UnsolicitedReply)));
+        assert_eq!(replies.replied(&[9]).unwrap(), (Replied::Passes, vec![vec![2]]));
+        assert_eq!(replies.replied(&[9]).unwrap(), (Replied::Passes, vec![vec![3]]));
+        assert!(matches!(replies.replied(&[9]), Err(RelayError::UnsolicitedReply)));
     }
 
     #[test]
     fn a_held_reply_holds_what_comes_later() {
         let mut replies = Replies::default();
-        replies.expect_for_us().unwrap();
         replies.hold().unwrap();
-        assert_eq!(replies.answer(vec![2]).unwrap(), Vec::<Vec<u8>>::new());
-        assert_eq!(replies.release(vec![1]), Vec::<Vec<u8>>::new());
-        assert_eq!(replies.replied().unwrap(), (Addressee::Us, vec![vec![1], vec![2]]));
+        replies.expect().unwrap();
+        assert_eq!(replies.answer(vec![3]).unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(replies.replied(&[2]).unwrap(), (Replied::Waits, Vec::new()));
+        assert_eq!(replies.release(vec![1]), [vec![1], vec![2], vec![3]]);
+        replies.expect_for_us().unwrap();
+        assert_eq!(replies.replied(&[9]).unwrap(), (Replied::ForUs, Vec::new()));
     }
 
     #[test]

@@ -33,6 +33,22 @@ pub enum Seen<'m> {
         /// The new size.
         size: Size,
     },
+    /// A variable of the program's environment.
+    Variable {
+        /// Where.
+        channel: ChannelId,
+        /// Its name.
+        name: &'m [u8],
+        /// Its value.
+        value: &'m [u8],
+    },
+    /// A signal for the program.
+    Signal {
+        /// Where.
+        channel: ChannelId,
+        /// Its name without `SIG`; `BREAK` for a break (RFC 4335).
+        name: &'m [u8],
+    },
     /// The server confirmed or refused the channel that the client asked for.
     Opened {
         /// Which.

@@ -302,3 +302,55 @@ fn every_message_cut_at_every_byte_is_an_error_or_known() {
         }
     }
 }
+
+#[test]
+fn what_a_closed_peer_would_get_goes_nowhere() {
+    let mut relay = started();
+    relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap();
+    relay.receive(Side::Server, &plain(number::CHANNEL_CLOSE, 7)).unwrap();
+    let late = [data(9, b"unrecorded"), request(9, b"exec", false, &text(b"id"))];
+    for message in late {
+        let step = relay.receive(Side::Client, &message).unwrap();
+        assert!(matches!(step, Step::Drop), "{step:?}");
+    }
+    let close = plain(number::CHANNEL_CLOSE, 9);
+    let step = relay.receive(Side::Client, &close).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::Closed { .. })), "{step:?}");
+}
+
+#[test]
+fn a_server_may_reply_before_a_refusal_was_read() {
+    let mut relay = with_session();
+    let refused = request(9, b"exec", true, &text(b"id"));
+    let step = relay.receive(Side::Client, &refused).unwrap();
+    let Step::Judge(start) = step else { panic!("{step:?}") };
+    relay.refuse(&start, "no\n").unwrap();
+    relay.answers(Side::Client);
+    let allowed = request(9, b"shell", true, b"");
+    let step = relay.receive(Side::Client, &allowed).unwrap();
+    let Step::Judge(start) = step else { panic!("{step:?}") };
+    relay.allow(&start).unwrap();
+    let success = plain(number::CHANNEL_SUCCESS, 7);
+    let step = relay.receive(Side::Server, &success).unwrap();
+    assert!(matches!(step, Step::Drop), "it waits: {step:?}");
+    let read = global::failure();
+    relay.receive(Side::Client, &read).unwrap();
+    assert_eq!(relay.answers(Side::Client), [channel::reply(7, false), success]);
+}
+
+#[test]
+fn a_program_that_the_server_lacks_may_be_followed_by_another() {
+    let mut relay = with_session();
+    for (kind, reply) in
+        [(b"subsystem".as_slice(), number::CHANNEL_FAILURE), (b"exec", number::CHANNEL_SUCCESS)]
+    {
+        let message = request(9, kind, true, &text(b"sftp"));
+        let step = relay.receive(Side::Client, &message).unwrap();
+        let Step::Judge(start) = step else { panic!("{step:?}") };
+        relay.allow(&start).unwrap();
+        relay.receive(Side::Server, &plain(reply, 7)).unwrap();
+    }
+    let message = request(9, b"shell", true, b"");
+    let step = relay.receive(Side::Client, &message).unwrap();
+    assert!(matches!(step, Step::Refused(_)), "one runs: {step:?}");
+}

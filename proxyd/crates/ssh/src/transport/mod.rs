@@ -90,6 +90,7 @@ pub struct Leg {
     banner_lines: usize,
     exchange: Exchange,
     exchange_since: Option<Duration>,
+    rekey_deferred: bool,
     hold: Hold,
     session_id: Option<ExchangeHash>,
     host_key_blob: Vec<u8>,
@@ -259,6 +260,14 @@ impl Leg {
         }
     }
 
+    /// Whether an exchange that is due has to wait, until this is called again.
+    ///
+    /// For whoever joins two legs: with both in an exchange, what each holds back for the other
+    /// could keep the other from ending.
+    pub const fn defer_rekey(&mut self, defer: bool) {
+        self.rekey_deferred = defer;
+    }
+
     /// Starts an exchange when one is due, by bytes or time, and gives back buffers that idle.
     ///
     /// [`Self::next`] does the same; a driver calls this every few seconds while nothing comes.
@@ -267,7 +276,8 @@ impl Leg {
         if self.end != End::Open {
             return Ok(());
         }
-        if self.rekey_is_due(now) {
+        // A quiet leg needs no new keys; its peer may be asleep and could not answer.
+        if self.traffic.seen && self.rekey_is_due(now) {
             self.start_exchange(now).inspect_err(|_error| self.end = End::Failed)?;
         }
         if std::mem::take(&mut self.traffic.seen) {
@@ -292,6 +302,7 @@ impl Leg {
             banner_lines: 0,
             exchange: Exchange::Idle,
             exchange_since: Some(now),
+            rekey_deferred: false,
             hold: Hold::default(),
             session_id: None,
             host_key_blob: Vec::new(),
@@ -333,7 +344,7 @@ impl Leg {
     fn rekey_is_due(&self, now: Duration) -> bool {
         // Before authentication no peer expects it, and some servers cannot do it.
         let Some(Established { choice, .. }) = &self.negotiated else { return false };
-        if !self.authenticated || !self.exchange.is_idle() {
+        if !self.authenticated || !self.exchange.is_idle() || self.rekey_deferred {
             return false;
         }
         let limits = self.role.rekey();

@@ -108,10 +108,10 @@ mod tests {
     fn the_hold_keeps_order_and_has_a_bound() {
         let mut hold = Hold::default();
         hold.push(&[b"a", b"b"]).unwrap();
-        hold.push(&[&vec![0; HOLD_BYTES_MAX / 4]]).unwrap();
-        assert_eq!(hold.bytes(), HOLD_BYTES_MAX / 4 + 2);
+        hold.push(&[&vec![0; HOLD_BYTES_MAX / 64]]).unwrap();
+        assert_eq!(hold.bytes(), HOLD_BYTES_MAX / 64 + 2);
         assert_eq!(hold.pop().unwrap(), b"ab");
-        let full = std::iter::repeat_with(|| hold.push(&[&vec![0; HOLD_BYTES_MAX / 8]]));
+        let full = std::iter::repeat_with(|| hold.push(&[&vec![0; HOLD_BYTES_MAX / 64]]));
         let failure = full.take(100).find_map(Result::err).unwrap();
         assert!(matches!(failure, Error::HoldFull { .. }));
         assert!(hold.bytes() <= HOLD_BYTES_MAX);

@@ -74,11 +74,34 @@ fn keys_are_exchanged_after_a_time_but_not_before_authentication() {
     assert_eq!((joined.at_client.len(), joined.at_server.len()), (0, 0));
     joined.now += Duration::from_secs(1);
     joined.server.tick(joined.now).unwrap();
-    assert_eq!(joined.server.exchange_since(), Some(joined.now));
+    assert_eq!(joined.server.exchange_since(), None, "a quiet leg needs no new keys");
+    joined.server.send(&[&[94]]).unwrap();
     joined.run(usize::MAX);
-    assert_eq!(joined.at_client, [Seen::Rekeyed]);
-    assert_eq!(joined.at_server, [Seen::Rekeyed]);
+    joined.server.tick(joined.now).unwrap();
+    joined.run(usize::MAX);
+    assert!(joined.at_client.contains(&Seen::Rekeyed), "{:?}", joined.at_client);
+    assert!(joined.at_server.contains(&Seen::Rekeyed), "{:?}", joined.at_server);
     assert_eq!(joined.server.exchange_since(), None);
+}
+
+#[test]
+fn an_exchange_that_is_due_can_be_put_off() {
+    let (client, mut server) = (client_config(), server_config());
+    server.rekey = tiny();
+    let mut joined = Joined::authenticated(client, server);
+    joined.server.defer_rekey(true);
+    let load = [94; 4096];
+    for _message in 0..20 {
+        joined.server.send(&[&load]).unwrap();
+        joined.run(usize::MAX);
+    }
+    assert!(!joined.at_client.contains(&Seen::Rekeyed));
+    joined.server.defer_rekey(false);
+    joined.server.send(&[&load]).unwrap();
+    joined.run(usize::MAX);
+    joined.server.tick(joined.now).unwrap();
+    joined.run(usize::MAX);
+    assert!(joined.at_client.contains(&Seen::Rekeyed));
 }
 
 #[test]

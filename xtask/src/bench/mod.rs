@@ -1,0 +1,50 @@
+//! `cargo xtask bench`: numbers about the gateway, as a table and as JSON. No number is judged.
+
+mod report;
+mod ssh;
+mod usage;
+
+use std::env;
+
+use anyhow::Result;
+use xshell::{Shell, cmd};
+
+use crate::{ebpf, setup};
+
+/// Names the daemon that is measured; without it, that is a release build.
+const BINARY_VARIABLE: &str = "PROXYD_BIN";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// SSH: memory of idle sessions, bulk data, time to run a command
+    Ssh,
+}
+
+/// Measures, prints a table, and writes `bench/NAME.json` in the target directory.
+pub(crate) fn run(shell: &Shell, bench: Bench) -> Result<()> {
+    setup::require_root(shell, "the benchmark loads eBPF programs and makes network namespaces")?;
+    if env::var_os(BINARY_VARIABLE).is_none() {
+        return run_with_release(shell);
+    }
+    let (name, report) = match bench {
+        Bench::Ssh => ("ssh", ssh::measure()?),
+    };
+    println!("\n{}", report.table());
+    let directory = ebpf::target_directory()?.join("bench");
+    let path = shell.create_dir(directory)?.join(format!("{name}.json"));
+    shell.write_file(&path, report.json()?)?;
+    println!("{} written", path.display());
+    Ok(())
+}
+
+/// Builds the daemon as it is released, and runs this command again with it.
+fn run_with_release(shell: &Shell) -> Result<()> {
+    setup::install_to_run(shell)?;
+    ebpf::build(shell)?;
+    cmd!(shell, "cargo build --release --locked --package proxyd --bin proxyd").run()?;
+    let binary = ebpf::target_directory()?.join("release/proxyd");
+    let (own, arguments) = (env::current_exe()?, env::args_os().skip(1));
+    cmd!(shell, "{own} {arguments...}").quiet().env(BINARY_VARIABLE, binary).run()?;
+    Ok(())
+}
