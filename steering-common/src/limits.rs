@@ -11,6 +11,9 @@ pub const GENERATIONS: u32 = 2;
 /// Counter slots, one per policy.
 pub const POLICIES_MAX: u32 = 1024;
 
+/// Bytes of a policy's name that are kept beside its counters; what is longer is cut.
+pub const POLICY_NAME_BYTES: usize = 64;
+
 /// Interfaces with a role: client side, server side, or port of the bridge.
 pub const INTERFACES_MAX: u32 = 256;
 

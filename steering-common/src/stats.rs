@@ -50,7 +50,7 @@ pub enum Reason {
     ResetFailed,
     /// Passed: the program's settings cannot be read; never seen when the daemon loaded it.
     NotConfigured,
-    /// To the proxy's host: a SYN that meets what remains of a closed connection, which has to be
+    /// To the proxy's host: a SYN that meets a connection, or what remains of one, which has to be
     /// cleared away before the SYN is sent again.
     Reopened,
     /// Dropped: such a SYN could not be changed as that needs.

@@ -4,7 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, SockMap};
 use steering_common::layout::{Port, Settings};
 use steering_common::limits::{
-    ENTRIES_MAX, GENERATIONS, INTERFACES_MAX, LISTENER_SLOTS, POLICIES_MAX,
+    ENTRIES_MAX, GENERATIONS, INTERFACES_MAX, LISTENER_SLOTS, POLICIES_MAX, POLICY_NAME_BYTES,
 };
 use steering_common::stats::{PolicyCounts, REASONS};
 use steering_common::table::Entry;
@@ -45,3 +45,9 @@ pub(crate) static REASON_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entrie
 #[map]
 pub(crate) static POLICY_COUNTS: PerCpuArray<PolicyCounts> =
     PerCpuArray::with_max_entries(POLICIES_MAX, 0);
+
+/// Names of the policies, filled up with zeros; the programs do not read them, whoever reads the
+/// counters does.
+#[map]
+pub(crate) static POLICY_NAMES: Array<[u8; POLICY_NAME_BYTES]> =
+    Array::with_max_entries(POLICIES_MAX, 0);

@@ -32,6 +32,8 @@ const TUPLE_V6_BYTES: u32 = 36;
 pub(crate) enum Held {
     /// No connection of the proxy.
     Nothing,
+    /// A handshake with the proxy's listener.
+    Handshake,
     /// A connection of the proxy.
     Connection,
     /// What remains of a closed connection (TIME-WAIT, RFC 9293 section 3.6). It has no mark to
@@ -63,6 +65,7 @@ pub(crate) fn held(frame: &Frame<'_>, flow: &Flow, mark: u32) -> Held {
     };
     release(socket);
     match (ours, state) {
+        (true, STATE_NEW_SYN_RECV) => Held::Handshake,
         (true, _) => Held::Connection,
         (false, STATE_TIME_WAIT) => Held::Remains,
         (false, _) => Held::Nothing,

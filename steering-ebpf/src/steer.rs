@@ -44,9 +44,12 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
     let mut segment = Segment::EMPTY;
     match frame.headers(&mut segment) {
         Ok(()) => match sock::held(frame, &segment.flow, settings.socket_mark) {
-            Held::Connection => established(frame, settings, &segment, Way::Host),
-            Held::Remains if !segment.opens() => established(frame, settings, &segment, Way::Host),
-            Held::Remains | Held::Nothing => pass(Reason::NotOurs),
+            Held::Connection | Held::Remains if !segment.opens() => {
+                established(frame, settings, &segment, Way::Host)
+            }
+            Held::Handshake | Held::Connection | Held::Remains | Held::Nothing => {
+                pass(Reason::NotOurs)
+            }
         },
         Err(Reason::NotTcp) => not_tcp(frame, settings, &mut segment, Way::Host),
         Err(reason) if reason.is_unsure() => pass(Reason::UnsurePassed),
@@ -68,8 +71,12 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
     }
     // Before the table, for SYNs too: one sent again belongs to the handshake it began.
     let held = sock::held(frame, &segment.flow, settings.socket_mark);
-    if held == Held::Connection || held == Held::Remains && !segment.opens() {
+    if held == Held::Handshake || held != Held::Nothing && !segment.opens() {
         return established(frame, settings, &segment, way);
+    }
+    // The connection can be gone before the kernel looks for it again.
+    if held == Held::Connection {
+        return reopen(frame, settings, &segment, way);
     }
     if segment.opens() {
         return open(frame, settings, &segment, way, held);

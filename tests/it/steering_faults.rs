@@ -104,7 +104,7 @@ fn connect_once(to: SocketAddr) -> std::io::Result<TcpStream> {
 fn assert_proxy_answers(name: &str, stream: &mut TcpStream) {
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     let mut banner = [0; 32];
-    let read = stream.read(&mut banner).unwrap();
+    let read = stream.read(&mut banner).unwrap_or_else(|error| panic!("{name}: {error}"));
     let banner = String::from_utf8_lossy(&banner[..read]).into_owned();
     assert!(banner.starts_with("SSH-2.0-OpenSSH_9.2 proxyd"), "{name}: {banner}");
 }

@@ -2,16 +2,24 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType};
+use e2e::wait::wait_until;
 use e2e::world::{BRIDGE, CLIENT_INTERFACE, Family, Host, Mode, SERVER_INTERFACE, World};
+use proxyd::net::socket::{AddressFamily as SocketFamily, transparent_listener};
 use proxyd::steering::plan::PolicyRule;
-use proxyd::steering::{Mode as SteeringMode, Routing, Steering, SteeringError, SteeringSetup};
+use proxyd::steering::{
+    Mode as SteeringMode, Routing, Steering, SteeringError, SteeringSetup, status,
+};
 use steering_common::action::{Action, OnDown};
+use steering_common::limits::POLICY_NAME_BYTES;
 use steering_common::rule::{PortRange, Prefix, Rule};
 use tokio::runtime::Builder;
+
+use crate::stage::LIMIT;
 
 /// A connection that has not come about by then is taken for dropped.
 const DROPPED_AFTER: Duration = Duration::from_millis(300);
@@ -46,13 +54,19 @@ fn policy(to: &[&str]) -> PolicyRule {
         on_down: OnDown::Drop,
         policy: 0,
     };
-    PolicyRule { rule, spares_host: true }
+    PolicyRule { name: to.concat(), rule, spares_host: true }
 }
 
 /// Runs `work` in the gateway's namespace.
 fn on_gateway<T: Send>(world: &World, work: impl AsyncFnOnce() -> T + Send) -> T {
     let run = || Builder::new_current_thread().enable_all().build().unwrap().block_on(work());
     world.gateway.inside(run).unwrap()
+}
+
+/// The kernel takes a program off a moment after its pin is gone.
+fn assert_programs(interface: &str, expected: &[&str]) {
+    let what = format!("{expected:?} to be what runs on {interface}");
+    wait_until(&what, LIMIT, || programs_on(interface) == expected).unwrap();
 }
 
 /// Names of the programs that the kernel runs on an interface of the calling thread's namespace.
@@ -66,17 +80,17 @@ fn interfaces_come_and_go() {
     let world = World::router().unwrap();
     on_gateway(&world, async || {
         let mut steering = Steering::start(setup(&world), &[]).await.unwrap();
-        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
-        assert_eq!(programs_on(SERVER_INTERFACE), ["return_path"]);
+        assert_programs(CLIENT_INTERFACE, &["classify"]);
+        assert_programs(SERVER_INTERFACE, &["return_path"]);
         // Another interface with the name and the number of one gone.
         let listed = world.gateway.ip(&format!("-o link show {CLIENT_INTERFACE}")).unwrap();
         let index = listed.split(':').next().unwrap();
         world.gateway.ip(&format!("link del {CLIENT_INTERFACE}")).unwrap();
         let again = format!("link add {CLIENT_INTERFACE} index {index} type veth peer name peer0");
         world.gateway.ip(&again).unwrap();
-        assert_eq!(programs_on(CLIENT_INTERFACE), Vec::<String>::new());
+        assert_programs(CLIENT_INTERFACE, &[]);
         steering.reconcile().await.unwrap();
-        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
+        assert_programs(CLIENT_INTERFACE, &["classify"]);
         // One that is missing does not keep another from being steered.
         world.gateway.ip(&format!("link del {CLIENT_INTERFACE}")).unwrap();
         world.gateway.ip(&format!("link del {SERVER_INTERFACE}")).unwrap();
@@ -84,9 +98,9 @@ fn interfaces_come_and_go() {
         world.gateway.ip(&again).unwrap();
         let error = steering.reconcile().await.unwrap_err();
         assert!(matches!(error, SteeringError::NoInterface { .. }), "{error}");
-        assert_eq!(programs_on(SERVER_INTERFACE), ["return_path"]);
+        assert_programs(SERVER_INTERFACE, &["return_path"]);
         steering.stop().await.unwrap();
-        assert_eq!(programs_on(SERVER_INTERFACE), Vec::<String>::new());
+        assert_programs(SERVER_INTERFACE, &[]);
     });
 }
 
@@ -100,14 +114,14 @@ fn a_start_that_fails_changes_nothing() {
         let error = failed.err().expect("a table that is in use");
         assert!(matches!(error, SteeringError::TableInUse { table: 4242 }), "{error}");
         assert_eq!(world.pins().unwrap(), Vec::<PathBuf>::new());
-        assert_eq!(programs_on(CLIENT_INTERFACE), Vec::<String>::new());
+        assert_programs(CLIENT_INTERFACE, &[]);
         assert!(!world.gateway.ip("rule list").unwrap().contains("4242"));
         // A second start does not take down what the first one made.
         world.gateway.ip(&format!("route del {foreign}")).unwrap();
         drop(Steering::start(setup(&world), &[]).await.unwrap());
         world.gateway.ip(&format!("route add {foreign}")).unwrap();
         assert!(Steering::start(setup(&world), &[]).await.is_err());
-        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
+        assert_programs(CLIENT_INTERFACE, &["classify"]);
         assert!(world.gateway.ip("rule list").unwrap().contains("4242"));
     });
 }
@@ -148,7 +162,7 @@ fn a_stop_removes_what_it_can() {
         let error = steering.stop().await.unwrap_err();
         assert!(matches!(error, SteeringError::PinDirectory { .. }), "{error}");
         assert_eq!(world.pins().unwrap(), Vec::<PathBuf>::new());
-        assert_eq!(programs_on(CLIENT_INTERFACE), Vec::<String>::new());
+        assert_programs(CLIENT_INTERFACE, &[]);
         assert!(!world.gateway.ip("rule list").unwrap().contains("4242"));
     });
 }
@@ -179,9 +193,16 @@ fn another_version_is_replaced() {
         let layout = layouts.map(|entry| entry.unwrap().path()).next().unwrap();
         let other = layout.with_file_name("v999");
         fs::rename(&layout, &other).unwrap();
+        // A start that fails leaves it, and the routes that it needs.
+        let foreign = "blackhole 192.0.2.0/24 table 4242";
+        world.gateway.ip(&format!("route add {foreign}")).unwrap();
+        assert!(Steering::start(setup(&world), &[]).await.is_err());
+        assert!(other.exists() && !layout.exists());
+        assert!(world.gateway.ip("rule list").unwrap().contains("4242"));
+        world.gateway.ip(&format!("route del {foreign}")).unwrap();
         let steering = Steering::start(setup(&world), &[]).await.unwrap();
         assert!(!other.exists() && layout.exists());
-        assert_eq!(programs_on(CLIENT_INTERFACE), ["classify"]);
+        assert_programs(CLIENT_INTERFACE, &["classify"]);
         steering.stop().await.unwrap();
     });
 }
@@ -239,6 +260,69 @@ fn who_administers_the_gateway_is_not_locked_out() {
         });
         drop(own);
     }
+}
+
+/// Counters belong to a policy and not to its place: they go on under its name, and those of
+/// another policy in that place start from nothing.
+#[test]
+fn counters_follow_the_name() {
+    let world = World::router().unwrap();
+    let to = world.address(Host::Server, Family::V4);
+    let named = |name: &str| PolicyRule { name: name.to_owned(), ..policy(&["10.77.2.0/24"]) };
+    let long = "ä".repeat(POLICY_NAME_BYTES);
+    on_gateway(&world, async || {
+        let mut steering = Steering::start(setup(&world), &[named("a")]).await.unwrap();
+        let counted = |steering: &Steering| {
+            let policies = steering.status().unwrap().policies;
+            policies.into_iter().map(|(name, counts)| (name, counts.down > 0)).collect::<Vec<_>>()
+        };
+        assert!(!reaches(&world, to));
+        assert_eq!(counted(&steering), [("a".to_owned(), true)]);
+        steering.publish(&[named("a")]).await.unwrap();
+        assert_eq!(counted(&steering), [("a".to_owned(), true)]);
+        steering.publish(&[named(&long)]).await.unwrap();
+        assert_eq!(counted(&steering), []);
+        assert!(!reaches(&world, to));
+        assert_eq!(counted(&steering), [("ä".repeat(POLICY_NAME_BYTES / 2), true)]);
+        steering.stop().await.unwrap();
+    });
+}
+
+/// A listener that is withdrawn gets nothing more.
+#[test]
+fn listeners_come_and_go() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        let v4 = transparent_listener(SocketFamily::V4, 0, 2, 16).unwrap();
+        let v6 = transparent_listener(SocketFamily::V6, 0, 2, 16).unwrap();
+        let everything = policy(&["0.0.0.0/0", "::/0"]);
+        let mut steering = Steering::start(setup(&world), &[everything]).await.unwrap();
+        let to = Family::ALL.map(|family| world.address(Host::Server, family));
+        for (name, listens_v4, listens_v6) in [
+            ("none", false, false),
+            ("both", true, true),
+            ("IPv4", true, false),
+            ("IPv6", false, true),
+            ("none again", false, false),
+        ] {
+            let (v4, v6) = (listens_v4.then(|| v4.as_fd()), listens_v6.then(|| v6.as_fd()));
+            steering.register_listeners(v4, v6).unwrap();
+            steering.heartbeat().unwrap().beat().unwrap();
+            assert_eq!(to.map(|to| reaches(&world, to)), [listens_v4, listens_v6], "{name}");
+        }
+        steering.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn state_that_is_not_there_is_told_as_such() {
+    let world = World::router().unwrap();
+    let error = status(&world.pin_directory()).unwrap_err();
+    assert!(matches!(error, SteeringError::NotRunning { .. }), "{error}");
+    let other = world.subdirectory("v2").unwrap();
+    fs::write(other.join("maps"), "a file").unwrap();
+    let error = status(world.directory()).unwrap_err();
+    assert!(matches!(error, SteeringError::PinDirectory { .. }), "{error}");
 }
 
 /// Whether the client can connect to port 22 of an address.

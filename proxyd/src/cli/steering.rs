@@ -4,15 +4,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Subcommand;
+use nix::net::if_::if_indextoname;
 
 use crate::{config, steering};
 
 /// See what the packet program does, whether or not a gateway is running.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration file of the gateway; it names the pin directory and the policies.
+    /// The configuration file of the gateway; it names the pin directory.
     #[arg(long, global = true, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
     config: PathBuf,
     #[command(subcommand)]
@@ -28,9 +28,7 @@ enum Command {
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let Command::Status = args.command;
     let config = config::load(&args.config)?;
-    let pins = &config.steering.pin_directory;
-    let status = steering::status(pins)
-        .with_context(|| format!("nothing is steered from {}", pins.display()))?;
+    let status = steering::status(&config.steering.pin_directory)?;
     let gateway = match status.silence {
         Some(silence) if status.is_alive() => format!("alive, {} ms ago", silence.as_millis()),
         Some(silence) => format!("silent for {} s", silence.as_secs()),
@@ -40,7 +38,8 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
     writeln!(out, "generation  {}", status.generation)?;
     writeln!(out, "entries     {}", status.entries)?;
     for hook in &status.hooks {
-        writeln!(out, "hook        {} on interface {}", hook.program, hook.ifindex)?;
+        let interface = interface_name(hook.ifindex);
+        writeln!(out, "hook        {} on {interface}", hook.program)?;
     }
     writeln!(out)?;
     writeln!(
@@ -48,10 +47,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         "{:24} {:>12} {:>12} {:>12} {:>12}",
         "POLICY", "REDIRECTED", "FORWARDED", "DROPPED", "DOWN"
     )?;
-    for (slot, counts) in &status.policies {
-        let policies = &config.policy.connection_policies;
-        let name = usize::try_from(*slot).ok().and_then(|slot| policies.get(slot));
-        let name = name.map_or("(unknown)", |policy| policy.name.as_str());
+    for (name, counts) in &status.policies {
         writeln!(
             out,
             "{name:24} {:>12} {:>12} {:>12} {:>12}",
@@ -64,4 +60,12 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         writeln!(out, "{:24} {count:>12}", reason.name())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The name of an interface of this namespace, or its number where there is none.
+fn interface_name(index: u32) -> String {
+    match if_indextoname(index) {
+        Ok(name) => name.to_string_lossy().into_owned(),
+        Err(_gone) => format!("interface {index}, which is gone"),
+    }
 }

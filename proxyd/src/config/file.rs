@@ -89,7 +89,8 @@ section! {
         mark: Int<1, { u32::MAX }> = Or(Int(MARK));
         /// The routing table of steered packets, owned by proxyd. Change it when it is in use.
         table: Int<1, { u32::MAX }> = Or(Int(TABLE));
-        /// Where programs and maps are pinned, on a mounted bpf file system.
+        /// Where programs and maps are pinned. If no bpf file system is mounted there, proxyd
+        /// mounts one.
         pin_directory: FilePath = Or(FilePath(PathBuf::from("/sys/fs/bpf/proxyd")));
         /// The local TCP port of the listeners; no packet on the wire carries it.
         listen_port: Port = Or(Int(LISTEN_PORT));

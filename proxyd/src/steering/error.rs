@@ -73,6 +73,18 @@ pub enum SteeringError {
         /// Where the maps would be.
         directory: PathBuf,
     },
+    /// What is pinned belongs to root.
+    #[error("cannot read the steering state in {directory}: that needs root")]
+    NotReadable {
+        /// Where the maps are.
+        directory: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The number of processors, by which counters are kept, cannot be had.
+    #[error("cannot tell the number of processors")]
+    Processors(#[source] io::Error),
     /// Rules do not fit the table.
     #[error("cannot compile the steering rules")]
     Compile(#[source] CompileError),

@@ -141,21 +141,23 @@ impl Pins {
     /// Removes the pins of daemons with other layouts, whose programs would steer beside ours.
     pub(crate) fn remove_other_layouts(&self) -> Result<(), SteeringError> {
         let mut outcome = Ok(());
-        for root in self.layouts()?.iter().filter(|root| **root != self.root) {
+        for root in self.other_layouts()? {
             tracing::info!(path = %root.display(), "Removing the steering of another version");
-            outcome = outcome.and(remove_pins(root));
+            outcome = outcome.and(remove_pins(&root));
         }
         outcome
     }
 
-    /// The directories of all layouts that are there.
-    pub(crate) fn layouts(&self) -> Result<Vec<PathBuf>, SteeringError> {
+    /// The directories of the other layouts that are there.
+    pub(crate) fn other_layouts(&self) -> Result<Vec<PathBuf>, SteeringError> {
         let is_layout = |name: &str| {
             name.strip_prefix(LAYOUT_PREFIX).is_some_and(|number| number.parse::<u32>().is_ok())
         };
         let mut layouts = entries(&self.base)?;
-        layouts
-            .retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_layout));
+        layouts.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            *path != self.root && name.is_some_and(is_layout)
+        });
         Ok(layouts)
     }
 }

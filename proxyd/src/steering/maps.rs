@@ -1,21 +1,29 @@
 //! Typed wrappers of the pinned maps, and the two system calls that belong to them.
 #![expect(unsafe_code, reason = "clock_gettime and membarrier; each block says why")]
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, SockMap};
+use aya::maps::{
+    Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, SockMap,
+};
+use aya::sys::SyscallError;
+use aya::util::nr_cpus;
 use steering_common::layout::{Port, Settings};
 use steering_common::limits::{
     ENTRIES_MAX, GENERATIONS, INTERFACES_MAX, LISTENER_SLOTS, LISTENER_V4, LISTENER_V6,
-    POLICIES_MAX,
+    POLICIES_MAX, POLICY_NAME_BYTES,
 };
 use steering_common::stats::{PolicyCounts, REASONS};
 use steering_common::table::Entry;
 
 use super::SteeringError;
+
+/// A policy's name in its map, filled up with zeros.
+type Name = [u8; POLICY_NAME_BYTES];
 
 /// Shape of a map, to compare a pinned one with what this daemon would make.
 pub(crate) struct Shape {
@@ -27,7 +35,7 @@ pub(crate) struct Shape {
 }
 
 /// Shape of every map of the programs.
-pub(crate) const SHAPES: [Shape; 9] = [
+pub(crate) const SHAPES: [Shape; 10] = [
     shape::<u32, Settings>("SETTINGS", 1),
     shape::<u32, u32>("ACTIVE", 1),
     shape::<u32, u32>("LENGTHS", GENERATIONS),
@@ -37,6 +45,7 @@ pub(crate) const SHAPES: [Shape; 9] = [
     shape::<u32, u64>("HEARTBEAT", 1),
     shape::<u32, u64>("REASON_COUNTS", REASONS),
     shape::<u32, PolicyCounts>("POLICY_COUNTS", POLICIES_MAX),
+    shape::<u32, Name>("POLICY_NAMES", POLICIES_MAX),
 ];
 
 const fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
@@ -70,6 +79,8 @@ pub(crate) struct Maps {
     entries: Array<MapData, Entry>,
     ports: HashMap<MapData, u32, Port>,
     listeners: SockMap<MapData>,
+    policies: PerCpuArray<MapData, PolicyCounts>,
+    names: Array<MapData, Name>,
 }
 
 impl Maps {
@@ -82,6 +93,8 @@ impl Maps {
             entries: take(ebpf, "ENTRIES")?,
             ports: take(ebpf, "PORTS")?,
             listeners: take(ebpf, "LISTENERS")?,
+            policies: take(ebpf, "POLICY_COUNTS")?,
+            names: take(ebpf, "POLICY_NAMES")?,
         })
     }
 
@@ -124,6 +137,19 @@ impl Maps {
             .collect()
     }
 
+    /// Names the policy whose counters stand in a slot: those of another policy start from 0.
+    pub(crate) fn set_name(&mut self, slot: u32, name: &str) -> Result<(), SteeringError> {
+        let name = to_name(name);
+        if self.names.get(&slot, 0).map_err(during("POLICY_NAMES"))? == name {
+            return Ok(());
+        }
+        let cpus = nr_cpus().map_err(|(_what, source)| SteeringError::Processors(source))?;
+        let none = PerCpuValues::try_from(vec![PolicyCounts::default(); cpus]);
+        let none = none.map_err(SteeringError::Processors)?;
+        self.policies.set(slot, none, 0).map_err(during("POLICY_COUNTS"))?;
+        self.names.set(slot, name, 0).map_err(during("POLICY_NAMES"))
+    }
+
     /// Tells the programs the hardware address of a bridge port.
     pub(crate) fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), SteeringError> {
         self.ports.insert(ifindex, port, 0).map_err(during("PORTS"))
@@ -144,6 +170,16 @@ impl Maps {
         }
         Ok(())
     }
+}
+
+/// The name as it stands in its map, cut to what fits.
+fn to_name(name: &str) -> Name {
+    let mut bytes = [0; POLICY_NAME_BYTES];
+    let end = name.floor_char_boundary(POLICY_NAME_BYTES);
+    for (to, from) in bytes.iter_mut().zip(name.bytes().take(end)) {
+        *to = from;
+    }
+    bytes
 }
 
 /// The kernel says `EINVAL` for a slot of sockets that is empty already.
@@ -194,6 +230,7 @@ pub(crate) struct Counters {
     heartbeat: Array<MapData, u64>,
     reasons: PerCpuArray<MapData, u64>,
     policies: PerCpuArray<MapData, PolicyCounts>,
+    names: Array<MapData, Name>,
 }
 
 impl Counters {
@@ -205,6 +242,7 @@ impl Counters {
             heartbeat: open(directory, "HEARTBEAT")?,
             reasons: open(directory, "REASON_COUNTS")?,
             policies: open(directory, "POLICY_COUNTS")?,
+            names: open(directory, "POLICY_NAMES")?,
         })
     }
 
@@ -226,6 +264,13 @@ impl Counters {
     pub(crate) fn reason(&self, index: u32) -> Result<u64, SteeringError> {
         let counts = self.reasons.get(&index, 0).map_err(during("REASON_COUNTS"))?;
         Ok(counts.iter().sum())
+    }
+
+    /// The name of the policy in a slot, as far as it fits; empty where none ever was.
+    pub(crate) fn name(&self, slot: u32) -> Result<String, SteeringError> {
+        let name = self.names.get(&slot, 0).map_err(during("POLICY_NAMES"))?;
+        let bytes: Vec<u8> = name.into_iter().take_while(|byte| *byte != 0).collect();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// What was counted for a policy slot, over all CPUs.
@@ -253,11 +298,27 @@ where
     T: TryFrom<Map, Error = MapError>,
 {
     let path = directory.join(name);
-    if !path.exists() {
-        return Err(SteeringError::NotRunning { directory: directory.to_owned() });
-    }
-    let data = MapData::from_pin(path).map_err(during(name))?;
+    fs::metadata(&path).map_err(|error| unreadable(directory, error))?;
+    let data = MapData::from_pin(path).map_err(|error| {
+        if let MapError::SyscallError(SyscallError { io_error, .. }) = error {
+            unreadable(directory, io_error)
+        } else {
+            during(name)(error)
+        }
+    })?;
     T::try_from(Map::from_map_data(data).map_err(during(name))?).map_err(during(name))
+}
+
+/// Why what is pinned in `directory` cannot be read.
+fn unreadable(directory: &Path, source: io::Error) -> SteeringError {
+    let directory = directory.to_owned();
+    if source.kind() == io::ErrorKind::NotFound {
+        SteeringError::NotRunning { directory }
+    } else if source.kind() == io::ErrorKind::PermissionDenied {
+        SteeringError::NotReadable { directory, source }
+    } else {
+        SteeringError::PinDirectory { path: directory, source }
+    }
 }
 
 const fn during(name: &'static str) -> impl Fn(MapError) -> SteeringError {
@@ -283,4 +344,45 @@ fn wait_for_programs() -> io::Result<()> {
     // SAFETY: takes no pointers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::{to_name, unreadable};
+    use steering_common::limits::POLICY_NAME_BYTES;
+
+    #[test]
+    fn why_the_state_cannot_be_read() {
+        for (name, errno, expected) in [
+            ("absent", libc::ENOENT, "no steering is active: nothing is pinned in /pins"),
+            ("no right", libc::EACCES, "cannot read the steering state in /pins: that needs root"),
+            (
+                "no privilege",
+                libc::EPERM,
+                "cannot read the steering state in /pins: that needs root",
+            ),
+            ("other", libc::EIO, "cannot use pin directory /pins"),
+        ] {
+            let error = unreadable(Path::new("/pins"), io::Error::from_raw_os_error(errno));
+            assert_eq!(error.to_string(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_cut_between_characters() {
+        for (name, given, kept) in [
+            ("empty", String::new(), 0),
+            ("short", "ssh".to_owned(), 3),
+            ("as long as fits", "a".repeat(POLICY_NAME_BYTES), POLICY_NAME_BYTES),
+            ("too long", "a".repeat(POLICY_NAME_BYTES + 1), POLICY_NAME_BYTES),
+            ("cut inside a character", format!("a{}", "ä".repeat(40)), POLICY_NAME_BYTES - 1),
+        ] {
+            let bytes = to_name(&given);
+            assert_eq!(&bytes[..kept], &given.as_bytes()[..kept], "{name}");
+            assert!(bytes[kept..].iter().all(|byte| *byte == 0), "{name}");
+        }
+    }
 }

@@ -160,15 +160,22 @@ impl Steering {
         let addresses = own_addresses().await?;
         let table = compiled(rules, &addresses)?;
         let before = mem::replace(&mut self.rules, rules.to_vec());
-        let published = match self.arrange().await {
-            Ok(()) => sync::publish(&mut self.maps, &table),
-            Err(error) => Err(error),
-        };
-        match published {
-            Ok(()) => self.addresses = addresses,
-            Err(_) => self.rules = before,
+        let arranged = self.arrange().await;
+        let published = arranged.and_then(|()| sync::publish(&mut self.maps, &table));
+        if published.is_err() {
+            self.rules = before;
+            return published;
         }
-        published
+        self.addresses = addresses;
+        self.name_policies()
+    }
+
+    /// Names the policies beside their counters.
+    fn name_policies(&mut self) -> Result<(), SteeringError> {
+        for PolicyRule { name, rule, .. } in &self.rules {
+            self.maps.set_name(u32::from(rule.policy), name)?;
+        }
+        Ok(())
     }
 
     /// Brings hooks, routes and table to what they should be: call it now and then, so that an
@@ -295,7 +302,7 @@ async fn remove(pins: &Pins) -> Result<(), SteeringError> {
 /// Takes back a first start that failed, as far as that can be done.
 async fn undo(pins: &Pins) {
     // The daemon of another version goes on, and shares the routes.
-    let others = pins.layouts().is_ok_and(|layouts| layouts.len() > 1);
+    let others = pins.other_layouts().is_ok_and(|layouts| !layouts.is_empty());
     let removed = if others { pins.remove() } else { remove(pins).await };
     if let Err(error) = removed {
         tracing::warn!(%error, "A start that failed left something behind");

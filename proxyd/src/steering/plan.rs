@@ -38,6 +38,8 @@ pub enum PlanError {
 /// The rule of a connection policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyRule {
+    /// The name of the policy, for whoever reads its counters.
+    pub name: String,
     /// What the policy says.
     pub rule: Rule,
     /// Whether connections to this host's own addresses are left to it: where the policy leads to
@@ -58,7 +60,7 @@ pub fn check(steering: &config::Steering, policies: &PolicySet) -> Result<(), Pl
 /// that forwards what goes to an address of its own.
 pub(crate) fn on_host(policies: &[PolicyRule], addresses: &[IpAddr]) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for PolicyRule { rule, spares_host } in policies {
+    for PolicyRule { rule, spares_host, .. } in policies {
         if *spares_host {
             let destinations = addresses.iter().filter_map(|address| host_prefix(*address));
             let is_meant = |own: &Prefix| {
@@ -101,7 +103,8 @@ pub fn plan(
             u16::try_from(slot).map_err(|_above| PlanError::TooMany { count: policies.len() })?;
         let rule = rule_of(policy, slot)
             .map_err(|error| PlanError::Policy { policy: policy.name.clone(), error })?;
-        Ok(PolicyRule { rule, spares_host: policy.target == TargetPolicy::Original })
+        let spares_host = policy.target == TargetPolicy::Original;
+        Ok(PolicyRule { name: policy.name.clone(), rule, spares_host })
     });
     Ok((setup, rules.collect::<Result<_, _>>()?))
 }
@@ -150,7 +153,7 @@ mod tests {
             on_down: OnDown::Drop,
             policy: 0,
         };
-        PolicyRule { rule, spares_host }
+        PolicyRule { name: "p".to_owned(), rule, spares_host }
     }
 
     #[test]

@@ -23,8 +23,9 @@ pub struct Status {
     pub silence: Option<Duration>,
     /// Packets by reason, in the order of the counters.
     pub reasons: Vec<(Reason, u64)>,
-    /// SYNs by policy slot, of the slots that counted any.
-    pub policies: Vec<(u32, PolicyCounts)>,
+    /// SYNs by the name of the policy, of the policies that counted any; the name is cut to
+    /// [`steering_common::limits::POLICY_NAME_BYTES`].
+    pub policies: Vec<(String, PolicyCounts)>,
 }
 
 /// A program on an interface.
@@ -53,7 +54,8 @@ impl Status {
 /// Reads the state of the data plane pinned under `pin_directory`.
 ///
 /// # Errors
-/// When nothing is pinned there, or the maps cannot be read.
+/// [`SteeringError::NotRunning`] when nothing is pinned there, [`SteeringError::NotReadable`]
+/// without the right to read it, and when the maps cannot be read.
 pub fn status(pin_directory: &Path) -> Result<Status, SteeringError> {
     let pins = Pins::new(pin_directory);
     let counters = Counters::open(pins.maps())?;
@@ -66,7 +68,7 @@ pub fn status(pin_directory: &Path) -> Result<Status, SteeringError> {
     for slot in 0..POLICIES_MAX {
         let counts = counters.policy(slot)?;
         if counts != PolicyCounts::default() {
-            policies.push((slot, counts));
+            policies.push((counters.name(slot)?, counts));
         }
     }
     let silence = counters.silence_ns()?.map(Duration::from_nanos);
