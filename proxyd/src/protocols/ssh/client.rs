@@ -8,7 +8,6 @@ use proxyd_policy::net::Host;
 use proxyd_policy::target::{RequestedTarget, TargetPolicy};
 use proxyd_ssh::auth::AuthError;
 use proxyd_ssh::auth::acceptor::{Acceptor, Attempt, Incoming, Key};
-use proxyd_ssh::message::text::clean;
 use proxyd_ssh::message::userauth::{self, InfoRequest, Prompt};
 use proxyd_wire::user_name::{self, InbandMode};
 use tokio::sync::OwnedSemaphorePermit;
@@ -65,6 +64,8 @@ struct Names {
     gateway: String,
     remote: String,
     target: Option<RequestedTarget>,
+    /// All of it as a record keeps it.
+    shown: String,
 }
 
 impl Client {
@@ -121,9 +122,9 @@ impl Client {
         Ok(())
     }
 
-    /// The user name as it was typed, fit for a record.
-    pub(super) fn user_as_typed(&self) -> String {
-        clean(self.acceptor.user().unwrap_or_default(), user_name::NAME_BYTES_MAX)
+    /// What the user name says, fit for a record; empty until it is understood.
+    pub(super) fn user_name(&self) -> &str {
+        &self.names.shown
     }
 
     /// Reads the fields of the user name; tells the user where it cannot be understood.
@@ -400,7 +401,14 @@ fn read_names(typed: &[u8], mode: InbandMode) -> Option<Names> {
         }
         None => None,
     };
-    Some(Names { gateway, remote, target })
+    let destination = target.as_ref().map(|target| target.host.to_string());
+    let fields = parsed.fields.iter().map(|(key, value)| match key.as_str() {
+        "gu" => format!("gu={value}"),
+        // What else there is may be a ticket, or a one-time password.
+        key => format!("{key}=…"),
+    });
+    let shown: Vec<String> = fields.chain([remote.clone()]).chain(destination).collect();
+    Some(Names { gateway, remote, target, shown: shown.join("@") })
 }
 
 /// What the client did wrong, as a verdict where it is one.

@@ -1,5 +1,7 @@
 //! The first part of a session: we are the server, up to the first authentication attempt.
 
+use std::time::Duration;
+
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::settings::HostKeyType;
@@ -7,6 +9,7 @@ use proxyd_ssh::message::text::clean;
 use proxyd_ssh::transport::{
     Algorithms, Cipher, KexMethod, KeyAlgorithm, Leg, RekeyLimits, ServerConfig, Version,
 };
+use tracing::debug;
 
 use super::Ssh;
 use super::client::Client;
@@ -49,32 +52,49 @@ pub(super) async fn greet(
     };
     let leg = Leg::server(config, ssh.clock.now());
     let mut link = Link::new(leg, accepted.stream, ssh.clock);
-    match link.next(deadline).await {
-        Ok(Arrived::Established) => link.warn_unless_strict("client"),
-        Ok(Arrived::HostKey(_) | Arrived::Message(_)) => {
-            return Err(Stop::client("handshake", LinkError::Closed));
+    if let Err(stop) = shake_hands(&mut link, deadline).await {
+        // A client that has said what it is can be told why it goes no further.
+        if link.leg.peer_version().is_some() && !matches!(stop, Stop::ClientGone) {
+            link.disconnect(KEY_EXCHANGE_FAILED, &stop.text()).await;
         }
-        Err(LinkError::Timeout) => return Err(DenyReason::HandshakeTimeout.into()),
-        Err(LinkError::Closed | LinkError::Disconnected { .. } | LinkError::Socket(_)) => {
-            return Err(Stop::ClientGone);
-        }
-        Err(error) if link.leg.peer_version().is_none() => {
-            tracing::debug!(%error, "Not an SSH client");
-            return Err(DenyReason::NotThisProtocol.into());
-        }
-        Err(error) => return Err(Stop::client("handshake", error)),
+        return Err(stop);
     }
     let version = clean(link.leg.peer_version().unwrap_or_default(), VERSION_BYTES_MAX);
     let mut client = Client::new(ssh, admitted, link, accepted.handshake);
     client.first_attempt().await?;
     let understood = client.read_user_name(admitted).await;
     // A name that is refused may hold a password; it is kept nowhere.
-    let user_name = if understood.is_ok() { client.user_as_typed() } else { String::new() };
+    let user_name = client.user_name().to_owned();
     session.note(Event::ClientHello { version, user_name });
     understood?;
     client.show_banner(settings.banner.as_deref()).await?;
     Ok(client)
 }
+
+/// Waits for the end of the key exchange.
+async fn shake_hands(link: &mut Link, deadline: Duration) -> Result<(), Stop> {
+    match link.next(deadline).await {
+        Ok(Arrived::Established) => {
+            link.warn_unless_strict("client");
+            Ok(())
+        }
+        Ok(Arrived::HostKey(_) | Arrived::Message(_)) => {
+            Err(Stop::client("handshake", LinkError::Closed))
+        }
+        Err(LinkError::Timeout) => Err(DenyReason::HandshakeTimeout.into()),
+        Err(LinkError::Closed | LinkError::Disconnected { .. } | LinkError::Socket(_)) => {
+            Err(Stop::ClientGone)
+        }
+        Err(error) if link.leg.peer_version().is_none() => {
+            debug!(%error, "Not an SSH client");
+            Err(DenyReason::NotThisProtocol.into())
+        }
+        Err(error) => Err(Stop::client("handshake", error)),
+    }
+}
+
+/// RFC 4253 section 11.1.
+const KEY_EXCHANGE_FAILED: u32 = 3;
 
 /// Bytes of the client's version that are kept; RFC 4253 section 4.2 allows 255.
 const VERSION_BYTES_MAX: usize = 255;
