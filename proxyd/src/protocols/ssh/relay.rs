@@ -149,17 +149,17 @@ impl Driver<'_> {
         let mut flow = Flow::Quiet;
         for _message in 0..MESSAGES_PER_TURN {
             let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
-            let (source, sink) = legs(&mut self.client, &mut self.server, from);
-            if behind || !has_room(source, sink) {
+            let (sender, receiver) = legs(&mut self.client, &mut self.server, from);
+            if behind || !has_room(sender, receiver) {
                 return Ok(flow);
             }
-            if source.leg.pending() >= ANSWERS_BYTES_MAX {
+            if sender.leg.pending() >= ANSWERS_BYTES_MAX {
                 return Err(broken(from, DoesNotListen { limit: ANSWERS_BYTES_MAX }));
             }
             // Both exchanges at once would wait for each other's data.
-            source.leg.defer_rekey(sink.leg.exchange_since().is_some());
+            sender.leg.defer_rekey(receiver.leg.exchange_since().is_some());
             let now = self.clock.now();
-            match source.leg.next(now).map_err(|error| broken(from, error))? {
+            match sender.leg.next(now).map_err(|error| broken(from, error))? {
                 Some(LegEvent::Message(message)) => {
                     self.last_message = now;
                     let mut passing = Passing {
@@ -167,22 +167,22 @@ impl Driver<'_> {
                         session: self.session,
                         recorder: self.recorder,
                         on_recording_failure: self.on_recording_failure,
-                        sink: &mut sink.leg,
+                        receiver: &mut receiver.leg,
                     };
                     let step = self.relay.receive(from, message);
                     let step = step.map_err(|error| broken(from, error))?;
                     let known = passing.step(&mut self.relay, from, message, step)?;
                     if !known {
-                        source.leg.unimplemented().map_err(|error| broken(from, error))?;
+                        sender.leg.unimplemented().map_err(|error| broken(from, error))?;
                     }
                     self.answer()?;
                 }
                 Some(LegEvent::Disconnected { reason, text }) => {
-                    sink.leg.disconnect(reason, &text);
+                    receiver.leg.disconnect(reason, &text);
                     return ended(from, LinkError::Disconnected { text });
                 }
                 Some(LegEvent::Rekeyed | LegEvent::Established | LegEvent::HostKey(_)) => {}
-                None => match read(source).map_err(|error| lost(from, error))? {
+                None => match read(sender).map_err(|error| lost(from, error))? {
                     Flow::Quiet => return Ok(flow),
                     Flow::Ended => return ended(from, LinkError::Closed),
                     Flow::Busy => {}
@@ -215,8 +215,8 @@ impl Driver<'_> {
         {
             until = until.min(flush_at);
         }
-        let reads = |source: &Link, sink: &Link| {
-            !behind && has_room(source, sink) && source.leg.wants_read()
+        let reads = |sender: &Link, receiver: &Link| {
+            !behind && has_room(sender, receiver) && sender.leg.wants_read()
         };
         let (client, server) = (&self.client, &self.server);
         let caught_up = async {
@@ -296,7 +296,7 @@ struct Passing<'p, 's> {
     session: &'p mut Session,
     recorder: &'p mut Option<Recorder>,
     on_recording_failure: OnRecordingFailure,
-    sink: &'p mut Leg,
+    receiver: &'p mut Leg,
 }
 
 impl Passing<'_, '_> {
@@ -426,7 +426,7 @@ impl Passing<'_, '_> {
     }
 
     fn forward(&mut self, from: Side, message: &[u8]) -> Result<(), Stop> {
-        self.sink.send(&[message]).map_err(|error| broken(from.other(), error))
+        self.receiver.send(&[message]).map_err(|error| broken(from.other(), error))
     }
 }
 
@@ -451,14 +451,14 @@ fn recording_failed(
     Ok(())
 }
 
-/// Whether what `source` sends may be read: what waits for `sink` is little, or has to wait because
-/// the source is in a key exchange that only reading can end.
-fn has_room(source: &Link, sink: &Link) -> bool {
-    let limit = match source.leg.exchange_since() {
+/// Whether what `sender` sends may be read: what waits for `receiver` is little, or has to wait
+/// because the sender is in a key exchange that only reading can end.
+fn has_room(sender: &Link, receiver: &Link) -> bool {
+    let limit = match sender.leg.exchange_since() {
         Some(_) => EXCHANGE_BYTES_MAX,
         None => WAITING_BYTES_MAX,
     };
-    sink.leg.pending() < limit
+    receiver.leg.pending() < limit
 }
 
 /// A peer that asks for answers and does not read them.
