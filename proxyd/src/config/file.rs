@@ -106,13 +106,13 @@ section! {
         sessions_per_client: Int<1, 1_000_000> = Or(Int(200));
         /// Connections at one time whose user has not authenticated yet.
         handshakes: Int<1, 1_000_000> = Or(Int(1_000));
-        /// From the first packet to the first authentication request.
+        /// From the connection to the end of the key exchange, with the client and with the server.
         handshake_timeout_s: Limit = Or(Int(30));
-        /// From the first authentication request to the session, questions included.
+        /// From the end of the key exchange to the server's acceptance, questions included.
         authentication_timeout_s: Limit = Or(Int(120));
         /// For the user to answer one question.
         question_timeout_s: Limit = Or(Int(120));
-        /// To connect to the server and agree on keys with it.
+        /// To find the address of the server and connect to it.
         connect_timeout_s: Limit = Or(Int(10));
         /// Without data in either direction, after which a session ends. 0 is no limit.
         idle_timeout_s: Int<0, { 30 * DAY_S }> = Or(Int(0));
