@@ -16,7 +16,7 @@ use crate::session::registry::Live;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file of the gateway; it names the control socket.
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
+    #[arg(long, global = true, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,

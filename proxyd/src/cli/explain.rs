@@ -25,7 +25,7 @@ Examples:
   proxyd explain --config proxyd.toml --from fd00:1::5 --to '[fd00:2::9]:2222'")]
 pub(super) struct ExplainArgs {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
+    #[arg(long, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
     pub config: PathBuf,
 
     /// The address of the client

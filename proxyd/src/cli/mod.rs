@@ -26,6 +26,9 @@ struct Cli {
     command: Command,
 }
 
+/// The configuration file of a command that names none.
+const DEFAULT_CONFIG: &str = "/etc/proxyd/proxyd.toml";
+
 const EXAMPLES: &str = "\
 Examples:
   proxyd check proxyd.toml                     find every error in a configuration

@@ -16,7 +16,7 @@ use crate::{app, config};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
+    #[arg(long, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
     config: PathBuf,
     /// What is logged: a level (error, warn, info, debug, trace) or a list of target=level.
     #[arg(long, value_name = "FILTER", default_value = "info")]

@@ -72,7 +72,7 @@ enum Command {
     /// Print the public key with which this gateway's trails are verified.
     PublicKey {
         /// The configuration file of the gateway.
-        #[arg(long, value_name = "FILE", default_value = "/etc/proxyd/proxyd.toml")]
+        #[arg(long, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
         config: PathBuf,
     },
 }
