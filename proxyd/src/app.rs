@@ -153,7 +153,7 @@ impl Gateway {
         let ctx = Ctx {
             clock,
             store,
-            gateways: Gateways::new(limits.authentication_attempts),
+            gateways: Gateways::default(),
             dialer: Dialer::new(limits.connect_timeout),
             recordings,
             resolve_limit: limits.connect_timeout,

@@ -18,11 +18,12 @@ pub type SecretBytes = Zeroizing<Vec<u8>>;
 
 /// Asks the user.
 pub trait Ask: Send {
-    /// Shows the question and returns the answer; waits at most the question's time limit.
+    /// Shows the question and returns the answer; none where the client brings another credential
+    /// instead. Waits at most the question's time limit.
     fn ask(
         &mut self,
         question: &Question,
-    ) -> impl Future<Output = Result<SecretBytes, Stop>> + Send;
+    ) -> impl Future<Output = Result<Option<SecretBytes>, Stop>> + Send;
 
     /// Shows `text` without expecting an answer.
     fn tell(&mut self, text: &str) -> impl Future<Output = Result<(), Stop>> + Send;

@@ -131,30 +131,32 @@ impl HostKeys {
         Ok(known.into_iter().map(|key| key.algorithm).collect())
     }
 
-    /// Judges the key that `server` proved to hold.
+    /// Judges the key, of this type and with this public blob, that `server` proved to hold.
     pub async fn judge(
         &self,
         server: SocketAddr,
         check: HostKeyCheck,
-        key: &KnownKey,
+        algorithm: &str,
+        blob: &[u8],
     ) -> Result<Result<Trust, DenyReason>, HostKeysError> {
         if check == HostKeyCheck::Off {
             return Ok(Ok(Trust::Unchecked));
         }
+        let key = KnownKey { algorithm: algorithm.to_owned(), blob: blob.to_owned() };
         if check == HostKeyCheck::AcceptFirst
-            && self.store.learn_key(server, key, self.clock.wall_ns()).await?
+            && self.store.learn_key(server, &key, self.clock.wall_ns()).await?
         {
-            info!(%server, algorithm = key.algorithm, "Learned the first host key of a server");
+            info!(%server, algorithm, "Learned the first host key of a server");
             return Ok(Ok(Trust::Learned));
         }
         let known = self.store.known_keys(server).await?;
-        if known.contains(key) {
+        if known.contains(&key) {
             return Ok(Ok(Trust::Known));
         }
         if known.is_empty() {
             return Ok(Err(DenyReason::HostKeyUnknown));
         }
-        error!(%server, algorithm = key.algorithm, "Host key of a server has changed");
+        error!(%server, algorithm, "Host key of a server has changed");
         Ok(Err(DenyReason::HostKeyChanged))
     }
 }

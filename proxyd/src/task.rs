@@ -38,10 +38,4 @@ impl Group {
         self.tracker.close();
         self.tracker.wait().await;
     }
-
-    /// Tasks that have not ended.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.tracker.len()
-    }
 }

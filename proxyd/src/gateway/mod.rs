@@ -4,7 +4,6 @@ mod password;
 
 use std::sync::Arc;
 
-use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::{GatewayAuthentication, GatewayMethod, User};
 use proxyd_policy::usermapping::GatewayIdentity;
@@ -42,20 +41,14 @@ impl GatewayUser {
 }
 
 /// The methods of gateway authentication.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gateways {
     passwords: Passwords,
-    attempts_max: u32,
 }
 
 impl Gateways {
-    /// Methods that end a session after `attempts_max` wrong credentials.
-    #[must_use]
-    pub fn new(attempts_max: u32) -> Self {
-        Self { passwords: Passwords::new(), attempts_max }
-    }
-
-    /// Takes credentials from the client until one is right.
+    /// Takes credentials from the client until one is right; how many may be wrong is known to the
+    /// client's side, which ends the session when it has to reject too many.
     pub async fn authenticate(
         &self,
         session: &mut Session,
@@ -67,7 +60,6 @@ impl Gateways {
             GatewayAuthentication::AnyOf(methods) => methods.clone(),
         };
         let policies = Arc::clone(session.policies());
-        let mut wrong = 0;
         loop {
             let user = policies.user(client.gateway_name()).cloned();
             let presented = client.present().await?;
@@ -79,7 +71,7 @@ impl Gateways {
                 },
                 Presented::Key { blob } => {
                     let found = key_user(&methods, user, &blob);
-                    let judged = judged(session, client, "publickey", found, &mut wrong).await?;
+                    let judged = judged(session, client, "publickey", found).await?;
                     if let Some(user) = judged {
                         return Ok(user);
                     }
@@ -87,26 +79,22 @@ impl Gateways {
                 Presented::Password(password) => {
                     let user = user.filter(|_user| takes_passwords(&methods));
                     let found = self.passwords.check(user, password).await;
-                    let judged = judged(session, client, "password", found, &mut wrong).await?;
+                    let judged = judged(session, client, "password", found).await?;
                     if let Some(user) = judged {
                         return Ok(user);
                     }
                 }
             }
-            if wrong >= self.attempts_max {
-                return Err(DenyReason::GatewayAuthenticationFailed.into());
-            }
         }
     }
 }
 
-/// Notes the verdict; the user if it was right, else the client is told and the count goes up.
+/// Notes the verdict; the user if it was right, else the client is told.
 async fn judged(
     session: &mut Session,
     client: &mut impl Present,
     method: &'static str,
     found: Option<Arc<User>>,
-    wrong: &mut u32,
 ) -> Result<Option<GatewayUser>, Stop> {
     let accepted = found.is_some();
     let user = client.gateway_name().to_owned();
@@ -114,7 +102,6 @@ async fn judged(
     if let Some(user) = found {
         return Ok(Some(GatewayUser(Some(user))));
     }
-    *wrong += 1;
     client.reject().await?;
     Ok(None)
 }

@@ -23,11 +23,13 @@ pub(super) struct Passwords {
     permits: Semaphore,
 }
 
-impl Passwords {
-    pub(super) fn new() -> Self {
+impl Default for Passwords {
+    fn default() -> Self {
         Self { permits: Semaphore::new(CONCURRENT_MAX) }
     }
+}
 
+impl Passwords {
     /// The user, if there is one and the password is right.
     pub(super) async fn check(
         &self,

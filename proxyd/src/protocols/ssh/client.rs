@@ -23,17 +23,6 @@ use crate::session::stop::Stop;
 /// RFC 4253 section 11.1: the reason for ending a connection whose user was not let in.
 const NO_MORE_METHODS: u32 = 14;
 
-/// What the client waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    /// Nothing: it is its turn.
-    No,
-    /// The verdict about an attempt that asks no questions.
-    Verdict,
-    /// Questions, or the verdict about those that were answered.
-    Questions,
-}
-
 /// The client-facing half.
 #[derive(Debug)]
 pub struct Client {
@@ -42,7 +31,8 @@ pub struct Client {
     clock: Clock,
     deadline: Duration,
     question_limit: Duration,
-    waiting: Waiting,
+    /// Whether the client waits for the answer to an attempt.
+    waiting: bool,
     pending: Option<Attempt>,
     offered_key: Option<Key>,
     methods: Vec<&'static str>,
@@ -90,7 +80,7 @@ impl Client {
             clock: ssh.clock,
             deadline: ssh.clock.now().saturating_add(ssh.limits.authentication),
             question_limit: ssh.limits.question,
-            waiting: Waiting::No,
+            waiting: false,
             pending: None,
             offered_key: None,
             methods,
@@ -162,9 +152,9 @@ impl Client {
     ) -> Result<(), Stop> {
         self.methods = methods;
         self.failure = DenyReason::ServerAuthenticationFailed;
-        if gateway_done && self.waiting != Waiting::No {
+        if gateway_done && self.waiting {
             let message = self.acceptor.go_on(&self.methods);
-            self.waiting = Waiting::No;
+            self.waiting = false;
             return self.send(&message).await;
         }
         Ok(())
@@ -172,7 +162,7 @@ impl Client {
 
     /// The attempt was right at the server, which wants one more by the methods offered.
     pub(super) async fn go_on(&mut self) -> Result<(), Stop> {
-        self.waiting = Waiting::No;
+        self.waiting = false;
         let message = self.acceptor.go_on(&self.methods);
         self.send(&message).await
     }
@@ -205,10 +195,7 @@ impl Client {
         self.send(&message).await?;
         let limit = self.clock.now().saturating_add(self.question_limit);
         match self.incoming(limit.min(self.deadline)).await? {
-            Incoming::Answers(answers) if answers.len() == round.prompts.len() => {
-                self.waiting = Waiting::Questions;
-                Ok(Some(answers))
-            }
+            Incoming::Answers(answers) if answers.len() == round.prompts.len() => Ok(Some(answers)),
             Incoming::Attempt(attempt) => {
                 self.pending = Some(attempt);
                 Ok(None)
@@ -237,14 +224,7 @@ impl Client {
                 Incoming::Reply(reply) => self.send(&reply).await?,
                 Incoming::Attempt(attempt) => {
                     self.brought = !matches!(attempt, Attempt::Nothing);
-                    self.waiting = match attempt {
-                        Attempt::Interactive => Waiting::Questions,
-                        Attempt::Nothing
-                        | Attempt::Password(_)
-                        | Attempt::KeyOffer(_)
-                        | Attempt::Key(_)
-                        | Attempt::Unusable => Waiting::Verdict,
-                    };
+                    self.waiting = true;
                     return Ok(Incoming::Attempt(attempt));
                 }
                 answers @ Incoming::Answers(_) => return Ok(answers),
@@ -268,30 +248,13 @@ impl Client {
             LinkError::Protocol(_) => Stop::client("authentication", error),
         }
     }
-
-    /// Brings the client to where questions may be asked: into a keyboard-interactive attempt.
-    async fn open_questions(&mut self) -> Result<(), Stop> {
-        while self.waiting != Waiting::Questions {
-            if self.waiting == Waiting::Verdict {
-                let message = self.acceptor.go_on(&["keyboard-interactive"]);
-                self.waiting = Waiting::No;
-                self.send(&message).await?;
-            }
-            self.attempt().await?;
-        }
-        Ok(())
-    }
 }
 
 impl Ask for Client {
-    async fn ask(&mut self, question: &Question) -> Result<SecretBytes, Stop> {
-        loop {
-            self.open_questions().await?;
-            let round = one_question(question);
-            if let Some(answer) = self.round(&round).await?.and_then(|mut answers| answers.pop()) {
-                return Ok(answer);
-            }
-        }
+    async fn ask(&mut self, question: &Question) -> Result<Option<SecretBytes>, Stop> {
+        let prompt = Prompt { text: question.text.clone(), echo: question.echo };
+        let round = InfoRequest { prompts: vec![prompt], ..InfoRequest::default() };
+        Ok(self.round(&round).await?.and_then(|mut answers| answers.pop()))
     }
 
     async fn tell(&mut self, text: &str) -> Result<(), Stop> {
@@ -324,10 +287,8 @@ impl Present for Client {
                 }
                 Attempt::Interactive => {
                     let text = format!("Gateway password for {}: ", self.names.gateway);
-                    let round = one_question(&Question { text, echo: false });
                     // A client that brings something else instead is judged by that.
-                    let answers = self.round(&round).await?;
-                    if let Some(password) = answers.and_then(|mut answers| answers.pop()) {
+                    if let Some(password) = self.ask(&Question { text, echo: false }).await? {
                         self.given = Some(password.clone());
                         return Ok(Presented::Password(password));
                     }
@@ -339,7 +300,7 @@ impl Present for Client {
     async fn invite(&mut self) -> Result<(), Stop> {
         match self.offered_key.take() {
             Some(key) => {
-                self.waiting = Waiting::No;
+                self.waiting = false;
                 let message = userauth::key_ok(&key.algorithm, &key.blob);
                 self.send(&message).await
             }
@@ -349,7 +310,7 @@ impl Present for Client {
 
     async fn reject(&mut self) -> Result<(), Stop> {
         self.given = None;
-        self.waiting = Waiting::No;
+        self.waiting = false;
         self.refused = self.brought;
         let message = self.acceptor.reject(&self.methods).map_err(judge)?;
         self.send(&message).await
@@ -377,12 +338,6 @@ impl ClientHalf for Client {
 
 /// How long it may take to tell a client why it is not let in.
 const DISMISS_LIMIT: Duration = Duration::from_secs(2);
-
-/// A round of one question.
-fn one_question(question: &Question) -> InfoRequest {
-    let prompt = Prompt { text: question.text.clone(), echo: question.echo };
-    InfoRequest { prompts: vec![prompt], ..InfoRequest::default() }
-}
 
 /// A client that answers another number of questions than it was asked.
 #[derive(Debug, thiserror::Error)]

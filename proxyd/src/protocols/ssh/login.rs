@@ -21,7 +21,6 @@ use crate::dial::TargetLink;
 use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::Stop;
-use crate::store::host_keys::KnownKey;
 use crate::usermapping::Authorized;
 
 /// The server-facing half, logged in.
@@ -102,9 +101,8 @@ async fn judge(
 ) -> Result<(), Stop> {
     let check = admitted.policy().settings.server_side.host_key_check;
     let server = authorized.target().address();
-    let key =
-        KnownKey { algorithm: offer.algorithm.key_type().to_owned(), blob: offer.blob.clone() };
-    let verdict = ssh.host_keys.judge(server, check, &key).await;
+    let key_type = offer.algorithm.key_type();
+    let verdict = ssh.host_keys.judge(server, check, key_type, &offer.blob).await;
     let verdict = verdict.map_err(|error| Stop::gateway("host-key", error))?;
     let trust = verdict.map_or_else(DenyReason::code, crate::hostkeys::Trust::as_str);
     session.note(Event::ServerIdentity { fingerprint: fingerprint(&offer.blob), trust });

@@ -49,9 +49,6 @@ const ROUNDS_BEFORE_YIELD: u32 = 64;
 /// How often a quiet session looks at its clock: for rekeying and for giving memory back.
 const TICK: Duration = Duration::from_secs(2);
 
-/// How long the last bytes may take to leave once a session ends.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-
 /// RFC 4253 section 11.1.
 const BY_APPLICATION: u32 = 11;
 /// RFC 4253 section 11.1.
@@ -275,18 +272,11 @@ impl Driver<'_> {
             }
             _ => BY_APPLICATION,
         };
-        let drain = async {
-            // Each goodbye has its own, shorter limit.
-            tokio::join!(
-                self.client.disconnect(reason, text),
-                self.server.disconnect(reason, "session ended by the gateway"),
-            );
-        };
-        let deadline = self.clock.now().saturating_add(DRAIN_LIMIT);
-        tokio::select! {
-            () = drain => {}
-            () = self.clock.sleep_until(deadline) => {}
-        }
+        // Each goodbye has a limit of its own.
+        tokio::join!(
+            self.client.disconnect(reason, text),
+            self.server.disconnect(reason, "session ended by the gateway"),
+        );
     }
 }
 
@@ -321,7 +311,7 @@ impl Passing<'_, '_> {
             Step::Refused(refused) => {
                 let what = match refused {
                     Refused::Channel(kind) => format!("channel {kind}"),
-                    Refused::Request(_, kind) => format!("request {kind}"),
+                    Refused::Request(kind) => format!("request {kind}"),
                     Refused::Global(kind) => format!("global request {kind}"),
                 };
                 if self.channels.is_new_refusal(&what) {

@@ -92,7 +92,7 @@ pub enum Refused {
     /// A channel of this type.
     Channel(String),
     /// A request of this type on a channel.
-    Request(ChannelId, String),
+    Request(String),
     /// A global request of this type.
     Global(String),
 }
@@ -432,7 +432,7 @@ impl Relay {
             let due = channel.replies.of(from).answer(failure)?;
             self.answers.of(from).extend(due);
         }
-        Ok(Step::Refused(Refused::Request(channel.id, filter::name(request.kind))))
+        Ok(Step::Refused(Refused::Request(filter::name(request.kind))))
     }
 
     fn reply<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {

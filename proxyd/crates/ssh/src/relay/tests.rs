@@ -152,7 +152,7 @@ fn what_a_channel_request_becomes() {
             assert!(matches!(step, Step::Forward(_)), "{case}: {step:?}");
             assert!(relay.answers(from).is_empty(), "{case}");
         } else {
-            assert!(matches!(step, Step::Refused(Refused::Request(..))), "{case}: {step:?}");
+            assert!(matches!(step, Step::Refused(Refused::Request(_))), "{case}: {step:?}");
             assert_eq!(relay.answers(from), [channel::reply(own, false)], "{case}");
         }
     }
@@ -284,7 +284,7 @@ fn channels_are_counted() {
 }
 
 #[test]
-fn every_message_cut_at_every_byte_is_an_error_or_known() {
+fn a_message_cut_at_any_byte_never_panics() {
     let messages = [
         open(b"session", 8, 60),
         confirm(7, 9),
