@@ -31,7 +31,7 @@ use crate::protocols::ssh::{Ssh, SshLimits};
 use crate::recording::{Recordings, hexadecimal};
 use crate::session::Session;
 use crate::session::registry::{Live, Registry, SessionLimits};
-use crate::steering::{self, Steering};
+use crate::steering::{self, HeldPairs, Listeners, Steering};
 use crate::store::Store;
 use crate::task::Group;
 
@@ -60,16 +60,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         transparent_listener(AddressFamily::V4, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
         transparent_listener(AddressFamily::V6, config.steering.listen_port, SOCKET_MARK, BACKLOG)?,
     ];
-    let gateway = Gateway::build(&config, clock, &tasks).await?;
+    let pairs = HeldPairs::default();
+    let gateway = Gateway::build(&config, clock, &tasks, pairs.clone()).await?;
     let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
     let operators = Group::new();
     let socket = &config.storage.control_socket;
     control::start(socket, clock, &gateway.registry, &operators, drained.clone())
         .context("the control socket cannot be opened")?;
-    let started = Steering::start(setup, &rules).await;
-    let mut steered = started.context("steering cannot be started")?;
     let [v4, v6] = &listeners;
-    steered.register_listeners(Some(v4.as_fd()), Some(v6.as_fd()))?;
+    let sockets = Listeners { v4: Some(v4.as_fd()), v6: Some(v6.as_fd()) };
+    let started = Steering::start(setup, &rules, sockets, pairs).await;
+    let mut steered = started.context("steering cannot be started")?;
     let services = Group::new();
     let mut heartbeat = steered.heartbeat().context("steering cannot be kept alive")?;
     let beating = stop.clone();
@@ -107,6 +108,8 @@ struct Gateway {
     ctx: Ctx,
     ssh: Ssh,
     policies: Arc<PolicySet>,
+    /// Between whom there are connections.
+    pairs: HeldPairs,
     registry: Registry,
     handshakes: Arc<Semaphore>,
     /// Connections refused before they became sessions, since it was last told.
@@ -115,7 +118,12 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn build(config: &Config, clock: Clock, tasks: &Group) -> anyhow::Result<Arc<Self>> {
+    async fn build(
+        config: &Config,
+        clock: Clock,
+        tasks: &Group,
+        pairs: HeldPairs,
+    ) -> anyhow::Result<Arc<Self>> {
         let (limits, storage) = (&config.limits, &config.storage);
         let files = [&storage.database, &storage.control_socket, &storage.signing_key_file];
         for directory in files.into_iter().filter_map(|file| file.parent()) {
@@ -154,7 +162,7 @@ impl Gateway {
             clock,
             store,
             gateways: Gateways::default(),
-            dialer: Dialer::new(limits.connect_timeout),
+            dialer: Dialer::new(limits.connect_timeout, pairs.clone()),
             recordings,
             resolve_limit: limits.connect_timeout,
         };
@@ -166,6 +174,7 @@ impl Gateway {
             ctx,
             ssh,
             policies: Arc::clone(&config.policy),
+            pairs,
             registry,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             refused: AtomicU64::new(0),
@@ -234,9 +243,11 @@ impl Gateway {
         let policies = Arc::clone(&self.policies);
         let session = Session::new(self.ctx.clock, flow, policies, entry, &live);
         let gateway = Arc::clone(self);
+        let pair = self.pairs.hold(client.ip(), original_destination.ip());
         self.sessions.start("session", async move {
             let accepted = Accepted { stream, handshake };
             serve(&gateway.ctx, &gateway.ssh, session, admitted, accepted).await;
+            drop(pair);
         });
     }
 
