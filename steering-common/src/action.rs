@@ -74,6 +74,20 @@ impl Verdict {
             None => 0,
         }
     }
+
+    /// What [`Self::pack`] made of it; `None` for numbers that it never gives.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unpack(packed: u32) -> Option<Self> {
+        let [action, on_down, p0, p1] = packed.to_le_bytes();
+        let Some(action) = action.checked_sub(1) else { return None };
+        match (Action::from_u8(action), OnDown::from_u8(on_down)) {
+            (Some(action), Some(on_down)) => {
+                Some(Self { action, on_down, policy: u16::from_le_bytes([p0, p1]) })
+            }
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -81,7 +95,7 @@ mod tests {
     use super::{Action, OnDown, Verdict};
 
     #[test]
-    fn packed_verdicts_differ() {
+    fn verdicts_are_packed() {
         let verdict = |action, on_down, policy| Some(Verdict { action, on_down, policy });
         for (verdict, expected) in [
             (None, 0),
@@ -90,6 +104,7 @@ mod tests {
             (verdict(Action::Redirect, OnDown::Drop, u16::MAX), 0xffff_0102),
         ] {
             assert_eq!(Verdict::pack(verdict), expected, "{verdict:?}");
+            assert_eq!(Verdict::unpack(expected), verdict, "{expected:#x}");
         }
     }
 

@@ -62,6 +62,14 @@ pub enum Reason {
     /// To the proxy's host: word of a router that segments of a connection the proxy holds are too
     /// big for the path.
     TooBig,
+    /// Dropped: a SYN that is to be routed by its sender's list of addresses (RFC 791 section 3.1,
+    /// RFC 8200 section 4.4), one of which is a rule's.
+    SourceRouted,
+    /// Dropped: TCP behind an LLC and SNAP header (RFC 1042), which this host does not take but
+    /// others do, addresses of a rule.
+    Snap,
+    /// Passed: router mode, and the frame is addressed to another device of the link.
+    OtherHost,
 }
 
 impl Reason {
@@ -95,6 +103,9 @@ impl Reason {
         Self::PortUnknown,
         Self::PortFailed,
         Self::TooBig,
+        Self::SourceRouted,
+        Self::Snap,
+        Self::OtherHost,
     ];
 
     /// Whether a packet with this reason might hide the start of a connection, so that it is
@@ -108,6 +119,8 @@ impl Reason {
                 | Self::OverlappingFragment
                 | Self::FragmentedSyn
                 | Self::HeaderChain
+                | Self::SourceRouted
+                | Self::Snap
         )
     }
 
@@ -143,12 +156,15 @@ impl Reason {
             Self::PortUnknown => "port_unknown",
             Self::PortFailed => "port_failed",
             Self::TooBig => "too_big",
+            Self::SourceRouted => "source_routed",
+            Self::Snap => "snap",
+            Self::OtherHost => "other_host",
         }
     }
 }
 
 /// How many reasons there are.
-pub const REASONS: u32 = Reason::TooBig as u32 + 1;
+pub const REASONS: u32 = Reason::OtherHost as u32 + 1;
 
 /// What one CPU counted for one policy: SYNs, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

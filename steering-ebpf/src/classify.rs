@@ -3,7 +3,9 @@
 use aya_ebpf::helpers::bpf_loop;
 use core::ffi::{c_long, c_void};
 use core::ptr;
-use steering_common::lookup::{self, Search, Table};
+use steering_common::action::Verdict;
+use steering_common::flow::Flow;
+use steering_common::lookup::{self, Ports, Search, Table};
 use steering_common::table::{CELLS_PER_ELEMENT, Class, Layout, Node, Outcome, WORDS_PER_ELEMENT};
 
 use crate::maps::{
@@ -110,8 +112,23 @@ const fn some(number: u32) -> Option<u32> {
     if number == NONE { None } else { Some(number) }
 }
 
+/// The verdict of the table for a flow.
+#[inline(always)]
+pub(crate) fn classify(flow: &Flow, ports: Ports) -> Option<Verdict> {
+    Verdict::unpack(steer_classify(flow, (ports == Ports::Hidden) as u32))
+}
+
 // Global functions, which take and return numbers: the verifier reads each once, and not again for
 // every way that leads to it.
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn steer_classify(flow: *const Flow, hidden: u32) -> u32 {
+    // SAFETY: the verifier lets only whole flows through.
+    let Some(flow) = (unsafe { flow.as_ref() }) else { return 0 };
+    let ports = if hidden == 0 { Ports::Known } else { Ports::Hidden };
+    Verdict::pack(lookup::classify(&Loaded, flow, ports))
+}
 
 #[inline(never)]
 #[unsafe(no_mangle)]

@@ -2,14 +2,17 @@
 //! arithmetic on packets and contexts is here.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes};
+use aya_ebpf::helpers::{bpf_loop, bpf_redirect, bpf_skb_load_bytes};
 use aya_ebpf::programs::TcContext;
-use core::ffi::c_void;
-use steering_common::parse::{Arrival, Bytes, Segment, parse};
+use core::ffi::{c_long, c_void};
+use core::ptr;
+use steering_common::flow::{Family, words_v4, words_v6};
+use steering_common::parse::{Arrival, Bytes, Segment, Walk, parse};
 use steering_common::stats::Reason;
 
-/// Packet type "for this host" (`linux/if_packet.h`).
+/// Packet types "for this host" and "for another" (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
 
 /// A frame in TC ingress; offset 0 is the destination hardware address.
 pub(crate) struct Frame<'a> {
@@ -30,6 +33,26 @@ impl Bytes for Frame<'_> {
     fn length(&self) -> u32 {
         self.ctx.len()
     }
+
+    #[inline(always)]
+    fn run<W: Walk>(&self, walk: &mut W) {
+        let mut state = WalkState { frame: self, walk };
+        let context = ptr::from_mut(&mut state).cast::<c_void>();
+        // SAFETY: `step` has the signature that the helper calls, and `state` outlives the loop.
+        let _steps = unsafe { bpf_loop(W::STEPS_MAX, step::<W> as *mut c_void, context, 0) };
+    }
+}
+
+struct WalkState<'a, 'w, W> {
+    frame: &'a Frame<'a>,
+    walk: &'w mut W,
+}
+
+/// Whether the loop ends.
+unsafe extern "C" fn step<W: Walk>(_index: u32, context: *mut c_void) -> c_long {
+    // SAFETY: the helper hands over the pointer that `run` gave it, and nothing else uses it.
+    let state = unsafe { &mut *context.cast::<WalkState<'_, '_, W>>() };
+    c_long::from(!state.walk.step(state.frame))
 }
 
 impl<'a> Frame<'a> {
@@ -70,6 +93,24 @@ impl<'a> Frame<'a> {
     pub(crate) fn ifindex(&self) -> u32 {
         // SAFETY: the context is valid for the run of the program.
         unsafe { (*self.raw()).ifindex }
+    }
+
+    /// Whether the link address is another device's: the kernel would not take the frame.
+    #[inline(always)]
+    pub(crate) fn is_for_another(&self) -> bool {
+        // SAFETY: the context is valid for the run of the program.
+        let packet_type = unsafe { (*self.raw()).pkt_type };
+        packet_type == PACKET_OTHERHOST
+    }
+
+    /// Replaces the destination of `segment` by the address at `offset`.
+    #[inline(always)]
+    pub(crate) fn read_destination(&self, segment: &mut Segment, offset: u32) -> Option<()> {
+        segment.flow.destination = match segment.flow.family {
+            Family::V4 => words_v4(self.read(offset)?),
+            Family::V6 => words_v6(self.read(offset)?),
+        };
+        Some(())
     }
 
     /// The packet mark.

@@ -4,12 +4,12 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steering_common::action::{Action, OnDown, Verdict};
 use steering_common::flow::Flow;
 use steering_common::layout::Settings;
-use steering_common::lookup::{Ports, classify};
+use steering_common::lookup::Ports;
 use steering_common::parse::{Segment, too_big};
 use steering_common::stats::Reason;
 
 use crate::account::{count, count_policy, discard, pass};
-use crate::classify::Loaded;
+use crate::classify::classify;
 use crate::deliver;
 use crate::maps::{HEARTBEAT, SETTINGS};
 use crate::packet::Frame;
@@ -28,6 +28,9 @@ enum Way {
 /// Steers what arrives from clients.
 #[inline(always)]
 pub(crate) fn client_side(frame: &Frame<'_>) -> i32 {
+    if frame.is_for_another() {
+        return pass(Reason::OtherHost);
+    }
     steer(frame, Way::Host)
 }
 
@@ -40,6 +43,9 @@ pub(crate) fn bridge_port(frame: &Frame<'_>) -> i32 {
 /// Steers what arrives from servers: only connections of the proxy, never new ones.
 #[inline(always)]
 pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
+    if frame.is_for_another() {
+        return pass(Reason::OtherHost);
+    }
     let Some(settings) = SETTINGS.get(0) else {
         return pass(Reason::NotConfigured);
     };
@@ -68,7 +74,7 @@ pub(crate) fn judge(frame: &Frame<'_>) -> i32 {
         Err(reason) if reason.is_unsure() => Ports::Hidden,
         Err(_reason) => return 0,
     };
-    Verdict::pack(classify(&Loaded, &segment.flow, ports)).cast_signed()
+    Verdict::pack(classify(&segment.flow, ports)).cast_signed()
 }
 
 #[inline(always)]
@@ -80,7 +86,7 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
     match frame.headers(&mut segment) {
         Ok(()) => {}
         Err(Reason::NotTcp) => return not_tcp(frame, settings, &mut segment, way),
-        Err(reason) if reason.is_unsure() => return unsure(&segment.flow, reason),
+        Err(reason) if reason.is_unsure() => return unsure(frame, &mut segment, reason),
         Err(reason) => return pass(reason),
     }
     // Before the table, for SYNs too: one sent again belongs to the handshake it began.
@@ -126,14 +132,22 @@ fn not_tcp(frame: &Frame<'_>, settings: &Settings, segment: &mut Segment, way: W
     send(frame, settings, way)
 }
 
-/// A packet that might hide the start of a connection in its fragments: dropped when a rule could
-/// concern it, or it would be a way around the proxy.
+/// A packet that might hide the start of a connection: dropped when a rule could concern it, or it
+/// would be a way around the proxy.
 #[inline(always)]
-fn unsure(flow: &Flow, reason: Reason) -> i32 {
-    match classify(&Loaded, flow, Ports::Hidden) {
-        Some(Verdict { action: Action::Redirect | Action::Drop, .. }) => discard(reason),
-        Some(Verdict { action: Action::Forward, .. }) | None => pass(Reason::UnsurePassed),
+fn unsure(frame: &Frame<'_>, segment: &mut Segment, reason: Reason) -> i32 {
+    let [first, last] = segment.route;
+    // The destination in the header, then those that the packet may go to after it.
+    for route in [0, first, last] {
+        if route != 0 && frame.read_destination(segment, route).is_none() {
+            continue;
+        }
+        let verdict = classify(&segment.flow, Ports::Hidden);
+        if let Some(Verdict { action: Action::Redirect | Action::Drop, .. }) = verdict {
+            return discard(reason);
+        }
     }
+    pass(Reason::UnsurePassed)
 }
 
 /// A segment of a connection that the proxy holds. The kernel finds the socket again by itself.
@@ -158,7 +172,7 @@ fn send(frame: &Frame<'_>, settings: &Settings, way: Way) -> i32 {
 /// A segment that opens a connection, where the kernel has none or only what remains of one.
 #[inline(always)]
 fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, held: Held) -> i32 {
-    let Some(verdict) = classify(&Loaded, &segment.flow, Ports::Known) else {
+    let Some(verdict) = classify(&segment.flow, Ports::Known) else {
         return pass(Reason::NoRule);
     };
     match verdict.action {

@@ -2,10 +2,14 @@
 //!
 //! The same code runs in the kernel and in tests, over whatever can give bytes by offset.
 
+mod extensions;
+mod options;
 mod too_big;
 
+use self::extensions::extension_headers;
+use self::options::source_route;
 use crate::flow::{Family, Flow, words_v4, words_v6};
-use crate::limits::{EXTENSION_HEADERS_MAX, INLINE_TAGS_MAX};
+use crate::limits::INLINE_TAGS_MAX;
 use crate::stats::Reason;
 
 pub use self::too_big::too_big;
@@ -17,6 +21,27 @@ pub trait Bytes {
 
     /// Length of the frame in bytes.
     fn length(&self) -> u32;
+
+    /// Steps until the walk is at its end, where the kernel wants a loop of its own.
+    fn run<W: Walk>(&self, walk: &mut W)
+    where
+        Self: Sized,
+    {
+        for _ in 0..W::STEPS_MAX {
+            if !walk.step(self) {
+                return;
+            }
+        }
+    }
+}
+
+/// A walk over headers or options of variable length.
+pub trait Walk {
+    /// After so many steps it is at its end.
+    const STEPS_MAX: u32;
+
+    /// Goes one step on; whether there may be another.
+    fn step<B: Bytes>(&mut self, frame: &B) -> bool;
 }
 
 /// How a frame arrived; what cannot be read from its bytes.
@@ -45,6 +70,11 @@ pub struct Segment {
     pub flags: u8,
     /// Whether this is the first fragment of a larger packet.
     pub fragment: bool,
+    /// Whether the packet stands behind an LLC and SNAP header (IEEE 802.2).
+    pub snap: bool,
+    /// Offsets of the first and the last address that the packet is routed by after the one in its
+    /// header; 0 where it is not.
+    pub route: [u32; 2],
 }
 
 impl Segment {
@@ -65,6 +95,8 @@ impl Segment {
         header_bytes: 0,
         flags: 0,
         fragment: false,
+        snap: false,
+        route: [0; 2],
     };
 
     /// Whether the segment opens a connection: SYN without ACK, whatever else is set.
@@ -98,14 +130,19 @@ const TAG_BYTES: u32 = 4;
 const TYPE_OFFSET: u32 = 12;
 const TYPE_IPV4: u16 = 0x0800;
 const TYPE_IPV6: u16 = 0x86dd;
-/// 802.1Q and 802.1ad.
+/// 802.1Q, 802.1ad, and what switches used before that.
 const TYPE_TAG: u16 = 0x8100;
 const TYPE_SERVICE_TAG: u16 = 0x88a8;
+const TYPE_OLD_SERVICE_TAG: u16 = 0x9100;
+/// Below this a type is a length, and an LLC header follows (IEEE 802.3).
+const TYPE_MIN: u16 = 1536;
+/// LLC and SNAP headers of a packet with an Ethernet type (RFC 1042); the type follows.
+const SNAP: [u8; 6] = [0xaa, 0xaa, 3, 0, 0, 0];
+/// Those headers with the type.
+const SNAP_BYTES: u32 = 8;
 /// The identifier in tag control information; priority and DEI stand above it.
 const VLAN_MASK: u16 = 0x0fff;
 
-/// Shortest extension header, and length of the fragment header.
-const EXTENSION_BYTES: u32 = 8;
 const IPV4_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
 const TCP_BYTES: u32 = 20;
@@ -115,14 +152,6 @@ const IPV4_MORE: u16 = 0x2000;
 const IPV4_OFFSET: u16 = 0x1fff;
 
 const PROTOCOL_TCP: u8 = 6;
-const NEXT_HOP_BY_HOP: u8 = 0;
-const NEXT_ROUTING: u8 = 43;
-const NEXT_FRAGMENT: u8 = 44;
-const NEXT_AUTHENTICATION: u8 = 51;
-const NEXT_DESTINATION: u8 = 60;
-const NEXT_MOBILITY: u8 = 135;
-const NEXT_HOST_IDENTITY: u8 = 139;
-const NEXT_SHIM6: u8 = 140;
 
 /// Reads the headers of a frame into `segment`.
 ///
@@ -135,7 +164,10 @@ const NEXT_SHIM6: u8 = 140;
 #[inline(always)]
 pub fn parse<B: Bytes>(frame: &B, arrival: &Arrival, segment: &mut Segment) -> Result<(), Reason> {
     segment.flow.ifindex = arrival.ifindex;
-    let ether_type = link(frame, arrival.tag, segment)?;
+    let mut ether_type = link(frame, arrival.tag, segment)?;
+    if ether_type < TYPE_MIN {
+        ether_type = snap(frame, segment)?;
+    }
     match ether_type {
         TYPE_IPV4 => ipv4(frame, segment),
         TYPE_IPV6 => ipv6(frame, segment),
@@ -151,7 +183,7 @@ fn link<B: Bytes>(frame: &B, tag: Option<u16>, segment: &mut Segment) -> Result<
     let mut tagged = tag.is_some();
     segment.flow.vlan = tag.unwrap_or(0) & VLAN_MASK;
     for _ in 0..INLINE_TAGS_MAX {
-        if ether_type != TYPE_TAG && ether_type != TYPE_SERVICE_TAG {
+        if !matches!(ether_type, TYPE_TAG | TYPE_SERVICE_TAG | TYPE_OLD_SERVICE_TAG) {
             break;
         }
         let bytes = frame.read::<4>(segment.ip_offset).ok_or(Reason::Malformed)?;
@@ -164,6 +196,20 @@ fn link<B: Bytes>(frame: &B, tag: Option<u16>, segment: &mut Segment) -> Result<
         segment.ip_offset += TAG_BYTES;
     }
     Ok(ether_type)
+}
+
+/// Reads the headers between a length and an IP packet. This host does not take such packets, but
+/// others do.
+#[inline(always)]
+fn snap<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<u16, Reason> {
+    let header = frame.read::<8>(segment.ip_offset).ok_or(Reason::NotIp)?;
+    let [h0, h1, h2, h3, h4, h5, t0, t1] = header;
+    if [h0, h1, h2, h3, h4, h5] != SNAP {
+        return Err(Reason::NotIp);
+    }
+    segment.snap = true;
+    segment.ip_offset += SNAP_BYTES;
+    Ok(u16::from_be_bytes([t0, t1]))
 }
 
 #[inline(always)]
@@ -191,6 +237,9 @@ fn ipv4<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
     }
     segment.fragment = fragment & IPV4_MORE != 0;
     segment.tcp_offset = offset + header_bytes;
+    if header_bytes > IPV4_BYTES {
+        segment.route = source_route(frame, offset + IPV4_BYTES, segment.tcp_offset);
+    }
     tcp(frame, segment, offset + packet_bytes)
 }
 
@@ -217,48 +266,11 @@ fn ipv6<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
     };
     let end = offset + packet_bytes(frame, offset, said);
     segment.tcp_offset = offset + IPV6_BYTES;
-    extension_headers(frame, next, segment, end)?;
-    tcp(frame, segment, end)
-}
-
-/// Walks extension headers, `next` being the type of the first, until `segment` points to TCP.
-#[inline(always)]
-fn extension_headers<B: Bytes>(
-    frame: &B,
-    mut next: u8,
-    segment: &mut Segment,
-    end: u32,
-) -> Result<(), Reason> {
-    for _ in 0..=EXTENSION_HEADERS_MAX {
-        match next {
-            PROTOCOL_TCP => return Ok(()),
-            NEXT_HOP_BY_HOP | NEXT_ROUTING | NEXT_FRAGMENT | NEXT_AUTHENTICATION
-            | NEXT_DESTINATION | NEXT_MOBILITY | NEXT_HOST_IDENTITY | NEXT_SHIM6 => {}
-            _ => return Err(Reason::NotTcp),
-        }
-        let offset = segment.tcp_offset;
-        if offset + EXTENSION_BYTES > end {
-            return Err(cut_off(segment));
-        }
-        let header = frame.read::<4>(offset).ok_or_else(|| cut_off(segment))?;
-        let [following, length, f0, f1] = header;
-        segment.tcp_offset += match next {
-            NEXT_FRAGMENT => EXTENSION_BYTES,
-            NEXT_AUTHENTICATION => (u32::from(length) + 2) * 4,
-            _ => (u32::from(length) + 1) * 8,
-        };
-        if next == NEXT_FRAGMENT {
-            // Offset in units of 8 bytes, two reserved bits, more fragments (RFC 8200 section 4.5).
-            let field = u16::from_be_bytes([f0, f1]);
-            match field >> 3 {
-                0 => segment.fragment |= field & 1 != 0,
-                1 => return Err(Reason::OverlappingFragment),
-                _ => return Err(Reason::LaterFragment),
-            }
-        }
-        next = following;
+    // Most packets have none.
+    if next != PROTOCOL_TCP {
+        extension_headers(frame, next, segment, end)?;
     }
-    Err(Reason::HeaderChain)
+    tcp(frame, segment, end)
 }
 
 #[inline(always)]
@@ -281,6 +293,13 @@ fn tcp<B: Bytes>(frame: &B, segment: &mut Segment, end: u32) -> Result<(), Reaso
     segment.payload_bytes = bytes - header_bytes;
     if segment.fragment && segment.opens() {
         return Err(Reason::FragmentedSyn);
+    }
+    let [route, _] = segment.route;
+    if route != 0 && segment.opens() {
+        return Err(Reason::SourceRouted);
+    }
+    if segment.snap {
+        return Err(Reason::Snap);
     }
     (segment.flow.source_port, segment.flow.destination_port) = ports_of([s0, s1, d0, d1]);
     Ok(())
