@@ -10,9 +10,14 @@ pub struct Settings {
     pub route_mark: u32,
     /// Silence of the daemon after which it counts as down, in nanoseconds.
     pub heartbeat_limit_ns: u64,
+    /// 1 when packets that are not steered are forwarded before the kernel's stack, by the programs
+    /// that steer.
+    pub fast_path: u32,
+    /// Fills up to eight bytes.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);
 
 /// What the program needs to know of a bridge port it is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -70,6 +70,10 @@ pub enum Reason {
     Snap,
     /// Passed: router mode, and the frame is addressed to another device of the link.
     OtherHost,
+    /// Passed by the fast path; counted beside the reason why the packet passed.
+    FastPath,
+    /// Dropped: the fast path could not change a packet as a router has to.
+    FastPathFailed,
 }
 
 impl Reason {
@@ -106,6 +110,8 @@ impl Reason {
         Self::SourceRouted,
         Self::Snap,
         Self::OtherHost,
+        Self::FastPath,
+        Self::FastPathFailed,
     ];
 
     /// Whether a packet with this reason might hide the start of a connection, so that it is
@@ -159,12 +165,14 @@ impl Reason {
             Self::SourceRouted => "source_routed",
             Self::Snap => "snap",
             Self::OtherHost => "other_host",
+            Self::FastPath => "fast_path",
+            Self::FastPathFailed => "fast_path_failed",
         }
     }
 }
 
 /// How many reasons there are.
-pub const REASONS: u32 = Reason::OtherHost as u32 + 1;
+pub const REASONS: u32 = Reason::FastPathFailed as u32 + 1;
 
 /// What one CPU counted for one policy: SYNs, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

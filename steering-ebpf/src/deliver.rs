@@ -101,7 +101,9 @@ const HARDWARE_BYTES: u32 = 6;
 
 /// Turns a SYN into the reset that answers it (RFC 9293 section 3.10.7.1) and sends it back.
 /// The length of the packet stays: options become padding.
-#[inline(always)]
+///
+/// A function of its own, so that its copies of headers take no place on the stack of the others.
+#[inline(never)]
 pub(crate) fn reset(frame: &Frame<'_>, segment: &Segment) -> i32 {
     if turn_link(frame).is_none() || turn_ip(frame, segment).is_none() {
         return discard(Reason::ResetFailed);

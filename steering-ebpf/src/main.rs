@@ -14,6 +14,7 @@
 mod account;
 mod classify;
 mod deliver;
+mod forward;
 mod maps;
 mod packet;
 mod pairs;

@@ -10,6 +10,8 @@ use steering_common::flow::{Family, words_v4, words_v6};
 use steering_common::parse::{Arrival, Bytes, Segment, Walk, parse};
 use steering_common::stats::Reason;
 
+use crate::forward::Forward;
+
 /// Packet types "for this host" and "for another" (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
@@ -40,6 +42,34 @@ impl Bytes for Frame<'_> {
         let context = ptr::from_mut(&mut state).cast::<c_void>();
         // SAFETY: `step` has the signature that the helper calls, and `state` outlives the loop.
         let _steps = unsafe { bpf_loop(W::STEPS_MAX, step::<W> as *mut c_void, context, 0) };
+    }
+}
+
+impl Forward for Frame<'_> {
+    #[inline(always)]
+    fn context(&self) -> *mut c_void {
+        self.raw().cast()
+    }
+
+    #[inline(always)]
+    fn put<const N: usize>(&self, offset: u32, bytes: &[u8; N]) -> bool {
+        self.write(offset, bytes)
+    }
+
+    /// The kernel joins segments on their way in, and cuts them again on their way out.
+    #[inline(always)]
+    fn packet_bytes(&self, segment: &Segment, said: u16) -> Option<u16> {
+        // SAFETY: the context is valid for the run of the program.
+        let part_bytes = unsafe { (*self.raw()).gso_size };
+        if part_bytes == 0 {
+            return Some(said).filter(|said| *said > 0);
+        }
+        // Only of TCP's it is known how long their headers are.
+        let header_bytes = u32::from(segment.header_bytes);
+        if header_bytes == 0 {
+            return None;
+        }
+        u16::try_from(segment.tcp_offset - segment.ip_offset + header_bytes + part_bytes).ok()
     }
 }
 
@@ -151,7 +181,13 @@ impl<'a> Frame<'a> {
     /// Sends the packet out of the interface it came from; the program must return the result.
     #[inline(always)]
     pub(crate) fn send_back(&self) -> i32 {
+        self.send_by(self.ifindex())
+    }
+
+    /// Sends the packet out of an interface; the program must return the result.
+    #[inline(always)]
+    pub(crate) fn send_by(&self, ifindex: u32) -> i32 {
         // SAFETY: takes no pointers.
-        unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
+        unsafe { bpf_redirect(ifindex, 0) as i32 }
     }
 }

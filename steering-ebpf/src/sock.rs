@@ -157,7 +157,9 @@ pub(crate) fn listens(family: Family) -> bool {
 
 /// Whether the segment ends a handshake that the listener keeps in a SYN cookie alone, because
 /// its queue overflowed.
-#[inline(always)]
+///
+/// A function of its own, so that its copies of headers take no place on the stack of the others.
+#[inline(never)]
 pub(crate) fn ends_cookie_handshake(frame: &Frame<'_>, segment: &Segment) -> bool {
     let Some(mut tcp) = frame.read::<20>(segment.tcp_offset) else {
         return false;

@@ -11,6 +11,7 @@ use steering_common::stats::Reason;
 use crate::account::{count, count_policy, discard, pass};
 use crate::classify::classify;
 use crate::deliver;
+use crate::forward::{Fate, forward};
 use crate::maps::{HEARTBEAT, SETTINGS};
 use crate::packet::Frame;
 use crate::pairs;
@@ -56,7 +57,7 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
                 established(frame, settings, &segment, Way::Host)
             }
             Held::Handshake | Held::Connection | Held::Remains | Held::Nothing => {
-                pass(Reason::NotOurs)
+                pass_on(frame, settings, &segment, Reason::NotOurs)
             }
         },
         Err(Reason::NotTcp) => not_tcp(frame, settings, &mut segment, Way::Host),
@@ -107,7 +108,29 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
     {
         return to_listener(frame, settings, &segment, way, Reason::CookieAck);
     }
-    pass(Reason::NotOurs)
+    pass_on(frame, settings, &segment, Reason::NotOurs)
+}
+
+/// Counts why a packet passes, and forwards it where that is asked for.
+#[inline(always)]
+fn pass_on(frame: &Frame<'_>, settings: &Settings, segment: &Segment, reason: Reason) -> i32 {
+    let next = pass(reason);
+    if settings.fast_path == 0 { next } else { send_on(frame, segment, next) }
+}
+
+/// Forwards a packet, or does what is `next` for it.
+///
+/// A function of its own, so that what it looks up takes no place on the stack of the others.
+#[inline(never)]
+fn send_on(frame: &Frame<'_>, segment: &Segment, next: i32) -> i32 {
+    match forward(frame, segment) {
+        Fate::Kernel => next,
+        Fate::Leaves(ifindex) => {
+            count(Reason::FastPath);
+            frame.send_by(ifindex)
+        }
+        Fate::Broken => discard(Reason::FastPathFailed),
+    }
 }
 
 /// What the kernel holds for a segment; it is asked only about pairs of hosts that the proxy may
@@ -173,12 +196,12 @@ fn send(frame: &Frame<'_>, settings: &Settings, way: Way) -> i32 {
 #[inline(always)]
 fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, held: Held) -> i32 {
     let Some(verdict) = classify(&segment.flow, Ports::Known) else {
-        return pass(Reason::NoRule);
+        return pass_on(frame, settings, segment, Reason::NoRule);
     };
     match verdict.action {
         Action::Forward => {
             count_policy(verdict.policy, |counts| counts.forwarded += 1);
-            pass(Reason::Forwarded)
+            pass_on(frame, settings, segment, Reason::Forwarded)
         }
         Action::Drop => {
             count_policy(verdict.policy, |counts| counts.dropped += 1);

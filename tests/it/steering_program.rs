@@ -68,8 +68,13 @@ impl Programs {
             program.load().unwrap();
         }
         table::fill(&mut ebpf, &table).unwrap();
-        let settings =
-            Settings { socket_mark: 2, route_mark: 1, heartbeat_limit_ns: 1_000_000_000 };
+        let settings = Settings {
+            socket_mark: 2,
+            route_mark: 1,
+            heartbeat_limit_ns: 1_000_000_000,
+            fast_path: 0,
+            reserved: 0,
+        };
         let mut map: Array<_, Settings> = ebpf.take_map("SETTINGS").unwrap().try_into().unwrap();
         map.set(0, settings, 0).unwrap();
         // Whatever pair it is, the proxy may have a connection between the two.

@@ -12,8 +12,8 @@ use e2e::world::{BRIDGE, CLIENT_INTERFACE, Family, Host, Mode, SERVER_INTERFACE,
 use proxyd::net::socket::{AddressFamily as SocketFamily, transparent_listener};
 use proxyd::steering::plan::PolicyRule;
 use proxyd::steering::{
-    HeldPairs, Listeners, Mode as SteeringMode, Routing, Steering, SteeringError, SteeringSetup,
-    status,
+    FastPath, HeldPairs, Listeners, Mode as SteeringMode, Routing, Steering, SteeringError,
+    SteeringSetup, status,
 };
 use steering_common::action::{Action, OnDown};
 use steering_common::compile::Room;
@@ -41,7 +41,8 @@ fn setup(world: &World) -> SteeringSetup {
         Mode::Bridge => SteeringMode::Bridge { bridge: BRIDGE.to_owned() },
     };
     let (pin_directory, room) = (world.pin_directory(), Room { bytes: 1 << 28, cells: CELLS_MAX });
-    SteeringSetup { mode, routing: ROUTING, socket_mark: 2, pin_directory, room }
+    let fast_path = FastPath::Off;
+    SteeringSetup { mode, routing: ROUTING, socket_mark: 2, pin_directory, room, fast_path }
 }
 
 /// A policy for port 22 of these subnets, whose connections are dropped while no proxy listens.

@@ -248,6 +248,7 @@ pub(super) fn steering(directory: &Path, section: &file::Steering) -> Option<Ste
     Some(Steering {
         mode,
         on_proxy_down: *section.on_proxy_down.get()?,
+        fast_path: *section.fast_path.get()?,
         mark: section.mark.get()?.0,
         table: section.table.get()?.0,
         pin_directory: path(directory, &section.pin_directory)?,

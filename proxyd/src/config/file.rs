@@ -11,6 +11,7 @@ use proxyd_policy::pattern::Pattern;
 use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
 use proxyd_policy::time::Window;
 
+use super::FastPath;
 use super::choice::{
     Cipher, DatabaseUrl, Gateway, GatewayMethodKind, Interface, Kex, Mac, Mode, Source, StoreKind,
     Target, TrailsUrl, Zone,
@@ -84,6 +85,10 @@ section! {
         bridge: Option<Interface> = Or(None);
         /// What becomes of matching new connections while no proxy listens.
         on_proxy_down: OnProxyDown = Or(OnProxyDown::Drop);
+        /// Router mode: where packets of other connections are forwarded. "off": by the kernel's
+        /// stack, as ever. "tc": by the packet programs, which spares them the stack, so that no
+        /// netfilter rule, connection tracking or IPsec policy of this host sees them.
+        fast_path: FastPath = Or(FastPath::Off);
         /// The fwmark of steered packets, one bit. Change it when other software uses the same bit.
         /// 0x20000000 is taken: it marks proxyd's own sockets.
         mark: Int<1, { u32::MAX }> = Or(Int(MARK));

@@ -54,6 +54,8 @@ pub struct Steering {
     pub mode: SteeringMode,
     /// What becomes of matching new connections while no proxy listens.
     pub on_proxy_down: OnProxyDown,
+    /// Where packets of other connections are forwarded; off in bridge mode.
+    pub fast_path: FastPath,
     /// The fwmark of steered packets, not 0.
     pub mark: u32,
     /// The routing table of steered packets, not 0.
@@ -64,6 +66,15 @@ pub struct Steering {
     pub table_memory_bytes: usize,
     /// The local port of the listeners, not 0.
     pub listen_port: u16,
+}
+
+/// Where packets that are not steered are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FastPath {
+    /// In the kernel's stack, as ever.
+    Off,
+    /// By the programs that steer, in router mode.
+    Tc,
 }
 
 /// How the host stands between clients and servers.

@@ -12,6 +12,7 @@ use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, Server
 
 use steering_common::limits::SOCKET_MARK;
 
+use super::FastPath;
 use super::choice::{Interface, Mode};
 use super::file::{self, File};
 use super::report::Problems;
@@ -189,6 +190,11 @@ pub(super) fn check_interfaces(file: &File, problems: &mut Problems) {
         Some(Mode::Bridge) => {
             if matches!(section.bridge.get(), Some(None)) {
                 problems.missing(&section.bridge.span, &section.bridge.key);
+            }
+            let fast_path = &section.fast_path;
+            if fast_path.get().is_some_and(|path| *path != FastPath::Off) {
+                let message = "is for router mode: a bridge has no stack to be spared";
+                problems.error(&fast_path.span, &fast_path.key, message);
             }
             ignored_in_bridge_mode(clients, problems);
             ignored_in_bridge_mode(servers, problems);

@@ -10,6 +10,7 @@ use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
 use proxyd_policy::target::AllowedTarget;
 use proxyd_policy::time::Window;
 
+use super::FastPath;
 use super::report::Problems;
 use super::value::{Node, Value, parsed, quote, words};
 
@@ -20,6 +21,7 @@ words!(
     "reset" => OnProxyDown::Reset,
     "forward" => OnProxyDown::Forward
 );
+words!(FastPath: "off" => FastPath::Off, "tc" => FastPath::Tc);
 words!(
     OnRecordingFailure:
     "terminate" => OnRecordingFailure::Terminate,

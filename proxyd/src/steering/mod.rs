@@ -41,6 +41,7 @@ pub use self::load::OBJECT;
 pub use self::maps::Heartbeat;
 pub use self::pairs::{HeldPair, HeldPairs};
 pub use self::stats::{Hook, Status, status};
+pub use crate::config::FastPath;
 
 /// Priority of the policy routing rule: before the main table (32766), after the local one (0).
 pub const RULE_PRIORITY: u32 = 90;
@@ -58,6 +59,8 @@ pub struct SteeringSetup {
     pub pin_directory: PathBuf,
     /// What a table may take.
     pub room: Room,
+    /// Where packets that are not steered are forwarded.
+    pub fast_path: FastPath,
 }
 
 /// The sockets that redirected connections go to; either may be absent.
@@ -172,6 +175,8 @@ impl Steering {
             socket_mark: setup.socket_mark,
             route_mark: setup.routing.route_mark,
             heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
+            fast_path: u32::from(setup.fast_path == FastPath::Tc),
+            reserved: 0,
         })?;
         maps.set_listeners(listeners)?;
         let mut steering = Self {

@@ -61,7 +61,14 @@ pub fn plan(
         Routing { route_mark: steering.mark, table: steering.table, rule_priority: RULE_PRIORITY };
     let pin_directory = steering.pin_directory.clone();
     let room = Room { bytes: steering.table_memory_bytes, cells: CELLS_MAX };
-    let setup = SteeringSetup { mode, routing, socket_mark: SOCKET_MARK, pin_directory, room };
+    let setup = SteeringSetup {
+        mode,
+        routing,
+        socket_mark: SOCKET_MARK,
+        pin_directory,
+        room,
+        fast_path: steering.fast_path,
+    };
     let rules = policies.connection_policies.iter().map(|policy| {
         let rule = rule_of(policy)
             .map_err(|error| PlanError::Policy { policy: policy.name.clone(), error })?;

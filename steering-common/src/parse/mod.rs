@@ -124,7 +124,7 @@ pub const RST: u8 = 0x04;
 pub const ACK: u8 = 0x10;
 
 /// Two hardware addresses and the type.
-const ETHERNET_BYTES: u32 = 14;
+pub const ETHERNET_BYTES: u32 = 14;
 /// Tag control information and the type that follows it.
 const TAG_BYTES: u32 = 4;
 const TYPE_OFFSET: u32 = 12;
@@ -151,7 +151,8 @@ const IPV4_MORE: u16 = 0x2000;
 /// Fragment offset, in units of 8 bytes.
 const IPV4_OFFSET: u16 = 0x1fff;
 
-const PROTOCOL_TCP: u8 = 6;
+/// TCP, as a protocol of IPv4 and a next header of IPv6.
+pub const PROTOCOL_TCP: u8 = 6;
 
 /// Reads the headers of a frame into `segment`.
 ///
@@ -218,12 +219,12 @@ fn ipv4<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
     let header = frame.read::<20>(offset).ok_or(Reason::Malformed)?;
     let [version_length, _, l0, l1, _, _, f0, f1, _, protocol, _, _, rest @ ..] = header;
     let [s0, s1, s2, s3, d0, d1, d2, d3] = rest;
-    if protocol != PROTOCOL_TCP {
-        return Err(Reason::NotTcp);
-    }
     segment.flow.family = Family::V4;
     segment.flow.source = words_v4([s0, s1, s2, s3]);
     segment.flow.destination = words_v4([d0, d1, d2, d3]);
+    if protocol != PROTOCOL_TCP {
+        return Err(Reason::NotTcp);
+    }
     let header_bytes = u32::from(version_length & 0x0f) * 4;
     let packet_bytes = packet_bytes(frame, offset, u32::from(u16::from_be_bytes([l0, l1])));
     if version_length >> 4 != 4 || header_bytes < IPV4_BYTES || packet_bytes < header_bytes {
