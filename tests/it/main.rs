@@ -13,6 +13,8 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
 mod ssh_channels;
@@ -32,6 +34,8 @@ mod steering_program;
 mod steering_setup;
 #[cfg(test)]
 mod trail;
+#[cfg(test)]
+mod traffic;
 #[cfg(test)]
 mod unmatched;
 

@@ -60,7 +60,7 @@ impl<'w> Proxyd<'w> {
         Ok(proxyd)
     }
 
-    /// Writes another configuration, for the next start.
+    /// Writes another configuration, for the next start or reload.
     pub fn configure(&self, settings: Settings<'_>) -> anyhow::Result<()> {
         let text = configuration(self.world, &self.directory, settings);
         fs::write(self.config(), text).context("cannot write the configuration")
@@ -125,6 +125,11 @@ impl<'w> Proxyd<'w> {
         self.process.as_mut().context("proxyd is not running")
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.as_ref().context("proxyd is not running")?.signal(signal)
+    }
+
     /// Asks it to stop and waits for its end, which has to be a success.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         let mut process = self.process.take().context("proxyd is not running")?;
@@ -154,6 +159,12 @@ impl<'w> Proxyd<'w> {
         let config = self.config();
         let listed = self.command("ctl sessions --json --config", &[&config])?.ok()?;
         serde_json::from_slice(&listed.stdout).context("the list of sessions is not JSON")
+    }
+
+    /// Reads its configuration file again; gives how `proxyd ctl reload` ended.
+    pub fn reload(&self) -> anyhow::Result<Finished> {
+        let config = self.config();
+        self.command("ctl reload --config", &[&config])
     }
 
     /// Ends a live session.

@@ -11,7 +11,7 @@ use crate::{app, config};
 /// Run the gateway until SIGTERM or SIGINT.
 ///
 /// At the signal no new connections are taken, running sessions get `limits.drain_timeout_s` to
-/// end, and steering is removed. Needs root: it loads an eBPF program and connects from clients'
+/// end, and steering is removed. SIGHUP reads the configuration file again. Needs root: it loads an eBPF program and connects from clients'
 /// addresses.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -37,6 +37,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .thread_name("proxyd")
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(app::run(config))?;
+    runtime.block_on(app::run(&args.config, config))?;
     Ok(ExitCode::SUCCESS)
 }
