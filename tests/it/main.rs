@@ -38,6 +38,8 @@ mod trail;
 mod traffic;
 #[cfg(test)]
 mod unmatched;
+#[cfg(test)]
+mod upgrade;
 
 #[cfg(test)]
 mod tests {

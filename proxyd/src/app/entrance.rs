@@ -19,8 +19,8 @@ const BACKLOG: i32 = 4_096;
 
 /// A listener for each IP version. Connections wait in them while nobody accepts.
 pub(super) struct Entrance {
-    v4: StdListener,
-    v6: StdListener,
+    v4: Arc<TcpListener>,
+    v6: Arc<TcpListener>,
     accepting: Option<(CancellationToken, Group)>,
 }
 
@@ -29,12 +29,15 @@ impl Entrance {
     pub(super) fn open(port: u16) -> anyhow::Result<Self> {
         let v4 = transparent_listener(AddressFamily::V4, port, SOCKET_MARK, BACKLOG)?;
         let v6 = transparent_listener(AddressFamily::V6, port, SOCKET_MARK, BACKLOG)?;
-        Ok(Self::of(v4, v6))
+        Self::of(v4, v6)
     }
 
-    /// These listeners, IPv4 first.
-    pub(super) const fn of(v4: StdListener, v6: StdListener) -> Self {
-        Self { v4, v6, accepting: None }
+    /// These listeners, which do not block.
+    pub(super) fn of(v4: StdListener, v6: StdListener) -> anyhow::Result<Self> {
+        let usable = |listener| {
+            TcpListener::from_std(listener).map(Arc::new).context("a listener cannot be used")
+        };
+        Ok(Self { v4: usable(v4)?, v6: usable(v6)?, accepting: None })
     }
 
     /// The listeners, IPv4 first.
@@ -43,16 +46,19 @@ impl Entrance {
     }
 
     /// Accepts connections for `gateway` until [`Entrance::pause`].
-    pub(super) fn accept(&mut self, gateway: &Arc<Gateway>) -> anyhow::Result<()> {
+    pub(super) fn accept(&mut self, gateway: &Arc<Gateway>) {
         let (stop, tasks) = (CancellationToken::new(), Group::new());
         for listener in [&self.v4, &self.v6] {
-            let listener = listener.try_clone().context("a listener cannot be used")?;
-            let listener = TcpListener::from_std(listener).context("a listener cannot be used")?;
-            let (gateway, stop) = (Arc::clone(gateway), stop.clone());
-            tasks.start("listener", async move { gateway.accept_all(listener, &stop).await });
+            let (gateway, listener, stop) =
+                (Arc::clone(gateway), Arc::clone(listener), stop.clone());
+            tasks.start("listener", async move { gateway.accept_all(&listener, &stop).await });
         }
         self.accepting = Some((stop, tasks));
-        Ok(())
+    }
+
+    /// Whether it accepts connections.
+    pub(super) const fn is_open(&self) -> bool {
+        self.accepting.is_some()
     }
 
     /// Stops accepting; returns when no connection is half way in.

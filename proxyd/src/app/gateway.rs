@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::in_force::InForce;
 use super::pause;
-use super::signals::Signals;
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::ctx::Ctx;
@@ -90,6 +89,11 @@ impl Gateway {
         &self.registry
     }
 
+    /// The trails.
+    pub(super) fn recordings(&self) -> Recordings {
+        self.means().ctx.recordings.clone()
+    }
+
     /// Changes the limits for sessions to come. Connections that authenticate now do not count
     /// against the new limit of handshakes.
     pub(super) fn set_limits(&self, limits: &Limits) {
@@ -106,7 +110,7 @@ impl Gateway {
     /// Accepts connections until `stop`.
     pub(super) async fn accept_all(
         self: Arc<Self>,
-        listener: TcpListener,
+        listener: &TcpListener,
         stop: &CancellationToken,
     ) {
         loop {
@@ -183,20 +187,12 @@ impl Gateway {
         }
     }
 
-    /// Lets running sessions end, then ends them, then waits until their trails are stored; `limit`
-    /// is how long they may run on, none is as long as they like.
-    pub(super) async fn drain(&self, limit: Option<Duration>, tasks: Group, signals: &mut Signals) {
-        let over = async {
-            match limit {
-                Some(limit) => self.clock.sleep_until(self.clock.now().saturating_add(limit)).await,
-                None => std::future::pending().await,
-            }
-        };
+    /// Lets running sessions end until it is `over`, then ends them, then waits until their trails
+    /// are stored; false where some were not in time.
+    pub(super) async fn drain(&self, over: impl Future<Output = ()>, tasks: Group) -> bool {
         let ended = tokio::select! {
             () = self.sessions.clone().join() => true,
             () = over => false,
-            // Whoever asks twice does not want to wait.
-            () = signals.stop() => false,
         };
         let left = if ended { Vec::new() } else { self.registry.list() };
         for live in left {
@@ -208,9 +204,10 @@ impl Gateway {
             tasks.join().await;
         };
         tokio::select! {
-            () = sealed => {}
+            () = sealed => true,
             () = self.clock.sleep_until(self.clock.now().saturating_add(SEAL_LIMIT)) => {
                 error!("Sessions did not end in time; their trails are closed at the next start");
+                false
             }
         }
     }

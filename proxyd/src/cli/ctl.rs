@@ -45,11 +45,11 @@ enum Command {
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let socket = config::control_socket(&args.config)?;
     let request = match args.command {
-        Command::Sessions { .. } => Request::Sessions,
-        Command::Terminate { id } => Request::Terminate { id },
+        Command::Sessions { .. } => Request::Sessions { own: false },
+        Command::Terminate { id } => Request::Terminate { id, own: false },
         Command::Reload => Request::Reload,
     };
-    let answer = control::ask(&socket, request)
+    let answer = control::ask(&socket, &request)
         .with_context(|| format!("no gateway answers at {}; is it running?", socket.display()))?;
     match answer {
         Answer::Sessions { sessions } => {
@@ -72,6 +72,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
             Ok(ExitCode::SUCCESS)
         }
         Answer::Unchanged { problem } => anyhow::bail!("nothing was changed: {problem}"),
+        Answer::Retiring => anyhow::bail!("the gateway answered what was not asked"),
         Answer::Refused { error } => anyhow::bail!("the gateway refused: {error}"),
     }
 }

@@ -52,8 +52,9 @@ mod tests {
     fn set(name: &str, port: u16, lines: &str, users: &str) -> PolicySet {
         let text = format!(
             "[steering]\nclient_interfaces = [\"lan0\"]\nserver_interfaces = [\"wan0\"]\n\
-             [[connection_policy]]\nname = \"{name}\"\nprotocol = \"ssh\"\nfrom = [\"10.1.0.0/16\"]\n\
-             to = [\"10.2.0.0/16\"]\nports = [\"{port}\"]\nchannels = \"all\"\n{lines}\
+             [[connection_policy]]\nname = \"{name}\"\nprotocol = \"ssh\"\n\
+             from = [\"10.1.0.0/16\"]\nto = [\"10.2.0.0/16\"]\nports = [\"{port}\"]\n\
+             channels = \"all\"\n{lines}\
              [[authentication_policy]]\nname = \"open\"\ngateway = \"none\"\n\
              [[authentication_policy]]\nname = \"staff\"\n\
              gateway = [{{ method = \"password\", backend = \"local\" }}]\n\
