@@ -27,8 +27,8 @@ use crate::task::Group;
 /// Operators that are heard at a time; the others wait.
 const OPERATORS_MAX: usize = 16;
 
-/// Bytes of a request; the longest has about 80.
-const REQUEST_BYTES_MAX: u64 = 4_096;
+/// Bytes of a request; the longest names a file (4,096 bytes, each of which may be escaped).
+const REQUEST_BYTES_MAX: u64 = 16 * 1024;
 
 /// How long an operator's program may take to ask and to listen.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);

@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-/// What the names of the files begin with; the daemon's id follows.
-const PREFIX: &str = ".daemon-";
-
 /// This daemon's own file.
 #[derive(Debug)]
 pub struct Presence {
@@ -29,10 +26,12 @@ pub struct Others {
 }
 
 impl Presence {
-    /// Makes a daemon known, under a new id, in a directory that all daemons of the gateway share.
+    /// Makes a daemon known, under a new id, in a directory that only the daemons of its gateway
+    /// use; it is made where it is missing.
     pub fn announce(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
         let id = Uuid::now_v7();
-        let part = directory.join(format!("{PREFIX}{id}.part"));
+        let part = directory.join(format!("{id}.part"));
         let locked = File::create_new(&part)?;
         // It has its name only once it is locked: without the lock, it is that of a dead daemon.
         locked.try_lock().map_err(io::Error::from)?;
@@ -51,7 +50,7 @@ impl Presence {
         let mut others = Others::default();
         for entry in fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
-            let id = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+            let id = name.to_str().and_then(|name| name.parse().ok());
             match id {
                 Some(id) if id != self.id => match is_held(&file(&self.directory, id))? {
                     Some(true) => others.living.push(id),
@@ -78,7 +77,7 @@ impl Presence {
 }
 
 fn file(directory: &Path, id: Uuid) -> PathBuf {
-    directory.join(format!("{PREFIX}{id}"))
+    directory.join(id.to_string())
 }
 
 /// Whether its daemon holds the file; none where it has gone in the meantime.
@@ -109,10 +108,10 @@ mod tests {
     #[test]
     fn the_living_and_the_dead_are_told_apart() {
         let directory = tempfile::tempdir().unwrap();
-        let at = directory.path();
-        fs::write(at.join("a.trail"), b"").unwrap();
-        fs::write(at.join(format!("{PREFIX}notes")), b"").unwrap();
+        let at = &directory.path().join("daemons");
         let own = Presence::announce(at).unwrap();
+        fs::write(at.join("notes"), b"").unwrap();
+        fs::write(at.join(format!("{}.part", Uuid::now_v7())), b"").unwrap();
         assert_eq!(own.others().unwrap(), Others::default());
         let (other, dying) = (Presence::announce(at).unwrap(), Presence::announce(at).unwrap());
         let (living, dead) = (other.id(), dying.id());

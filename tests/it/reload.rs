@@ -228,3 +228,36 @@ fn a_user_who_is_gone() {
     let ended = session.finish(LIMIT).unwrap();
     assert!(ended.stderr.contains("no longer allows it"), "{}", ended.stderr);
 }
+
+/// Limits follow too, for sessions to come.
+#[test]
+fn limits_change() {
+    let world = World::router().unwrap();
+    let _server = Sshd::start(&world).unwrap();
+    let auditor = Auditor::new(&world, "auditor");
+    let policies = connection(&world, "open", OPEN) + &library(&auditor, &[]);
+    let with = |limits| Settings { limits, policies: &policies, ..Settings::default() };
+    let proxyd = Proxyd::start(&world, with("")).unwrap();
+    let client = Client::new(&world, "alice").unwrap();
+    let to = world.address(Host::Server, Family::V4);
+    let log_in = |command: &str| {
+        let call = client.ssh().arg(format!("alice@{to}")).arg(command);
+        call.reply(sshd::ASKS, sshd::PASSWORD)
+    };
+    let mut session = log_in("echo up; sleep 1000").start().unwrap();
+    wait_until("the session", LIMIT, || session.stdout().unwrap() == b"up\n").unwrap();
+    proxyd.configure(with("sessions_per_client = 1\n")).unwrap();
+    let said = proxyd.reload().unwrap().ok().unwrap().text();
+    assert!(said.contains("limits changed; sessions ended: 0"), "{said}");
+    let refused = log_in("exit 3").run(LIMIT).unwrap();
+    assert_eq!(refused.code(), 255, "{}", refused.stderr);
+    assert!(proxyd.log().unwrap().contains("too-many-sessions-from-client"));
+    // One more, but it must do something now and then: the one from before need not.
+    proxyd.configure(with("sessions_per_client = 2\nidle_timeout_s = 1\n")).unwrap();
+    proxyd.reload().unwrap().ok().unwrap();
+    let idle = log_in("sleep 1000").run(LIMIT).unwrap();
+    assert!(idle.stderr.contains("idle"), "{}", idle.stderr);
+    wait_until("the end of the idle one", LIMIT, || proxyd.live_sessions().unwrap().len() == 1)
+        .unwrap();
+    assert!(session.status().unwrap().is_none(), "{}", session.stderr().unwrap());
+}

@@ -10,9 +10,9 @@ use e2e::process::Process;
 use e2e::proxyd::{Proxyd, Settings};
 use e2e::terminal::{Size, Terminal};
 use e2e::wait::wait_until;
-use e2e::world::{Family, Host, World};
+use e2e::world::{Family, Host, Mode, World};
 use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
+use nix::sys::stat;
 use nix::unistd::mkfifo;
 use proxyd::control::Request;
 use proxyd::handover::{HandoverError, Link, Reply, Step, VERSION};
@@ -75,11 +75,20 @@ fn verify(proxyd: &Proxyd<'_>, trail: &str, code: i32, word: &str) {
     assert!(verified.text().contains(word), "{}", verified.text());
 }
 
+#[test]
+fn through_a_router() {
+    three_times_while_connections_are_opened(Mode::Router);
+}
+
+#[test]
+fn through_a_bridge() {
+    three_times_while_connections_are_opened(Mode::Bridge);
+}
+
 /// A session lives on through a chain of upgrades, in the daemon that it began in; connections that
 /// are opened in a loop do not fail, and what no policy names loses nothing.
-#[test]
-fn three_times_while_connections_are_opened_in_a_loop() {
-    let world = World::router().unwrap();
+fn three_times_while_connections_are_opened(mode: Mode) {
+    let world = World::new(mode).unwrap();
     let _server = Sshd::start(&world).unwrap();
     let client = Client::new(&world, "alice").unwrap();
     let mut proxyd = start(&world, "");
@@ -296,7 +305,7 @@ fn a_daemon_that_does_not_get_there() {
         // It waits for a key that nobody writes, and is killed.
         let aside = key.with_extension("aside");
         fs::rename(&key, &aside).unwrap();
-        mkfifo(&key, Mode::S_IRUSR).unwrap();
+        mkfifo(&key, stat::Mode::S_IRUSR).unwrap();
         let mut killed = proxyd.spawn("--take-over").unwrap();
         wait_until("the offer", LIMIT, || killed.stderr().unwrap().contains("hands over")).unwrap();
         killed.kill().unwrap();

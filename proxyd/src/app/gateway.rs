@@ -36,6 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long sessions that were told to end may take to seal their trails.
 const SEAL_LIMIT: Duration = Duration::from_secs(10);
 
+/// Who ends a session that a changed configuration no longer allows.
+const BY_CHANGE: &str = "a change of the configuration, which no longer allows it";
+
 /// What an accepted connection needs to become a session.
 pub(super) struct Gateway {
     clock: Clock,
@@ -105,6 +108,13 @@ impl Gateway {
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let means = Arc::new(Means { ctx, ssh, handshakes });
         *self.means.write().unwrap_or_else(PoisonError::into_inner) = means;
+    }
+
+    /// Ends the sessions that `newest` no longer allows and whose policy says "terminate" to that;
+    /// gives how many.
+    pub(super) fn recheck(&self, newest: &Arc<PolicySet>) -> usize {
+        // Many sessions times many policies take seconds, in which others want to be served.
+        tokio::task::block_in_place(|| self.registry.recheck(newest, BY_CHANGE))
     }
 
     /// Accepts connections until `stop`.

@@ -42,6 +42,9 @@ use crate::task::Group;
 /// Orders of operators that wait; whoever gives more waits to be heard.
 const ORDERS_WAITING_MAX: usize = 4;
 
+/// The directory in the spool where daemons show that they live.
+const DAEMONS: &str = ".daemons";
+
 /// How the daemon comes to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -130,7 +133,7 @@ async fn build(
     }
     // First of all, so that a second daemon stops before it touches what a first one writes.
     let recordings = Recordings::open(clock, storage, lock, tasks.clone())?;
-    let presence = Presence::announce(&storage.spool)
+    let presence = Presence::announce(&storage.spool.join(DAEMONS))
         .with_context(|| format!("cannot use the spool {}", storage.spool.display()))?;
     let store = Store::open(&storage.database).await?.written_by(presence.id());
     let public = &storage.control_socket;

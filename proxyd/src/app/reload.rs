@@ -15,9 +15,6 @@ use crate::session::stop::chain;
 use crate::steering::plan::PlanError;
 use crate::steering::{self, Steering, SteeringError};
 
-/// Who ends a session that a changed configuration no longer allows.
-pub(super) const BY_CHANGE: &str = "a change of the configuration, which no longer allows it";
-
 /// Why the configuration in force stays.
 #[derive(Debug, ThisError)]
 pub(super) enum ReloadError {
@@ -97,7 +94,7 @@ async fn apply(
     if changes.are_limits_changed {
         gateway.set_limits(&new.limits);
     }
-    let ended = gateway.registry().recheck(&new.policy, BY_CHANGE);
+    let ended = gateway.recheck(&new.policy);
     *config = new;
     Ok((changes, ended))
 }

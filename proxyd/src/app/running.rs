@@ -28,18 +28,27 @@ const RECONCILE: Duration = Duration::from_secs(5);
 
 /// The daemon while it serves.
 pub(super) struct Running {
+    /// Where the configuration was read.
     pub(super) file: PathBuf,
+    /// The configuration in force.
     pub(super) config: Config,
+    /// The clock.
     pub(super) clock: Clock,
+    /// The sessions.
     pub(super) gateway: Arc<Gateway>,
+    /// The other daemons of this gateway.
     pub(super) others: Others,
+    /// The listeners.
     pub(super) entrance: Entrance,
+    /// The data plane.
     pub(super) steered: Steering,
+    /// What operators and other daemons ask for.
     pub(super) orders: mpsc::Receiver<Order>,
 }
 
 /// The tasks of the control socket.
 pub(super) struct Operators {
+    /// The tasks.
     pub(super) tasks: Group,
     /// Cancelled when there is nothing left to ask about.
     pub(super) drained: CancellationToken,
@@ -206,7 +215,7 @@ impl Running {
         }
         self.gateway.tell_refused();
         self.gateway.in_force().tidy(self.clock.now());
-        let ended = self.gateway.registry().recheck(&self.config.policy, reload::BY_CHANGE);
+        let ended = self.gateway.recheck(&self.config.policy);
         if ended > 0 {
             warn!(sessions = ended, "Sessions were ended that the last reload no longer allows");
         }
@@ -235,7 +244,7 @@ impl Retired {
                 },
                 () = tick => {}
             }
-            self.gateway.registry().recheck(&self.config.policy, reload::BY_CHANGE);
+            self.gateway.recheck(&self.config.policy);
         }
     }
 
@@ -244,8 +253,7 @@ impl Retired {
         match reload::read(&self.file, &self.config).await {
             Ok(new) => {
                 self.config = new;
-                let newest = &self.config.policy;
-                let ended = self.gateway.registry().recheck(newest, reload::BY_CHANGE);
+                let ended = self.gateway.recheck(&self.config.policy);
                 Ok(format!("sessions ended: {ended}"))
             }
             Err(problem) => Err(chain(&problem)),
