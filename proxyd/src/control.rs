@@ -37,6 +37,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// some seconds on a slow machine.
 const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 
+/// How long an earlier daemon may take to answer anything; the daemon that serves waits for it.
+const EARLIER_LIMIT: Duration = Duration::from_secs(20);
+
 /// After a failed accept, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -363,7 +366,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
 
 /// Asks another daemon.
 async fn ask_other(socket: &Path, request: &Request) -> io::Result<Answer> {
-    within(request.limit(), async {
+    within(EARLIER_LIMIT, async {
         let mut stream = UnixStream::connect(socket).await?;
         let mut line = serde_json::to_string(request)?;
         line.push('\n');

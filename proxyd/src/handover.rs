@@ -48,9 +48,12 @@ pub enum Step {
 /// Why a hand-over failed.
 #[derive(Debug, ThisError)]
 pub enum HandoverError {
-    /// The other daemon cannot be talked to, or is gone.
+    /// The other daemon cannot be talked to.
     #[error("the other daemon cannot be talked to")]
     Io(#[from] io::Error),
+    /// It has closed the connection.
+    #[error("the other daemon is gone")]
+    Gone,
     /// The other daemon said no.
     #[error("the running daemon refused: {0}")]
     Refused(String),
@@ -125,7 +128,7 @@ impl Link {
     /// Waits until the listeners are this daemon's alone. There is no limit: a new daemon that
     /// gives up at the moment in which the old one lets go would leave nobody to serve.
     pub async fn granted(&mut self) -> Result<(), HandoverError> {
-        let (line, _descriptors) = receive_line(&self.stream).await?;
+        let (line, _descriptors) = self.receive().await?;
         match parsed(line)? {
             Reply::Yours => Ok(()),
             Reply::Refused { error } => Err(HandoverError::Refused(error)),
@@ -148,11 +151,18 @@ impl Link {
         Ok(send_line(&mut self.stream, &line, descriptors).await?)
     }
 
+    async fn receive(&self) -> Result<(String, Vec<OwnedFd>), HandoverError> {
+        receive_line(&self.stream).await.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HandoverError::Gone,
+            _ => HandoverError::Io(error),
+        })
+    }
+
     async fn hear<T: DeserializeOwned>(
         &self,
         limit: Duration,
     ) -> Result<(T, Vec<OwnedFd>), HandoverError> {
-        match tokio::time::timeout(limit, receive_line(&self.stream)).await {
+        match tokio::time::timeout(limit, self.receive()).await {
             Err(_elapsed) => Err(HandoverError::Silent { limit }),
             Ok(received) => {
                 let (line, descriptors) = received?;
@@ -162,6 +172,7 @@ impl Link {
     }
 }
 
+/// What a line says.
 fn parsed<T: DeserializeOwned>(line: String) -> Result<T, HandoverError> {
     match serde_json::from_str(&line) {
         Ok(said) => Ok(said),
@@ -236,6 +247,6 @@ mod tests {
         assert!(matches!(again, HandoverError::Unexpected(_)), "{again}");
         drop(old);
         let gone = new.granted().await.unwrap_err();
-        assert!(matches!(gone, HandoverError::Io(_)), "{gone}");
+        assert!(matches!(gone, HandoverError::Gone), "{gone}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use e2e::peer::ssh::{Call, Client};
 use e2e::peer::sshd::{self, Sshd};
@@ -17,6 +18,7 @@ use nix::unistd::mkfifo;
 use proxyd::control::Request;
 use proxyd::handover::{HandoverError, Link, Reply, Step, VERSION};
 use proxyd::session::row::ACTIVE;
+use proxyd::steering::status;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
@@ -402,6 +404,74 @@ fn a_hand_over_that_ends_at_each_of_its_steps() {
     terminal.send("exit 6\r").unwrap();
     assert_eq!(terminal.finish(LIMIT).unwrap().code(), Some(6));
     ended(&mut before);
+}
+
+/// A new daemon whose maps have another layout has removed those of the old one when it dies: the
+/// old one begins to steer again.
+#[test]
+fn a_hand_over_that_ends_after_the_old_maps_are_gone() {
+    let world = World::router().unwrap();
+    let _server = Sshd::start(&world).unwrap();
+    let client = Client::new(&world, "alice").unwrap();
+    let mut proxyd = start(&world, "");
+    let mut newer = Stub::ask(&proxyd, VERSION);
+    let handed = newer.offered().unwrap();
+    // A pin is gone with its file, and a hook with its pin.
+    for pin in world.pins().unwrap() {
+        fs::remove_file(pin).unwrap();
+    }
+    for layout in fs::read_dir(world.pin_directory()).unwrap().flatten() {
+        for kind in fs::read_dir(layout.path()).unwrap().flatten() {
+            fs::remove_dir(kind.path()).unwrap();
+        }
+        fs::remove_dir(layout.path()).unwrap();
+    }
+    drop((newer, handed));
+    wait_until("the old daemon to go on", LIMIT, || {
+        proxyd.log().unwrap().contains("Steering is in force again")
+    })
+    .unwrap();
+    let run = log_in(&world, &client).arg("exit 3").run(LIMIT).unwrap();
+    assert_eq!(run.code(), 3, "{}", run.stderr);
+    assert_eq!(Records::new(&proxyd).next().row.outcome, "completed");
+    // The new maps hear its heartbeat: silence is shorter than it was only after another one.
+    let mut longest = Duration::ZERO;
+    wait_until("another heartbeat", LIMIT, || {
+        let silence = status(&world.pin_directory()).unwrap().silence.unwrap();
+        longest = longest.max(silence);
+        silence < longest
+    })
+    .unwrap();
+    proxyd.stop().unwrap();
+    assert_eq!(world.pins().unwrap(), Vec::<std::path::PathBuf>::new());
+}
+
+/// Of two daemons that ask at the same time, one gets it, and the other is told.
+#[test]
+fn two_that_ask_at_once() {
+    let world = World::router().unwrap();
+    let _server = Sshd::start(&world).unwrap();
+    let client = Client::new(&world, "alice").unwrap();
+    let mut proxyd = start(&world, "");
+    let mut terminal = shell(&world, &client);
+    let mut first = Stub::ask(&proxyd, VERSION);
+    let handed = first.offered().unwrap();
+    let mut second = Stub::ask(&proxyd, VERSION);
+    first.runtime.block_on(async {
+        first.link.say(&Step::Ready).await.unwrap();
+        first.link.granted().await.unwrap();
+    });
+    let refused = second.offered().unwrap_err().to_string();
+    assert!(refused.contains("another daemon has taken over already"), "{refused}");
+    answers(&mut terminal);
+    // The first dies after it was given everything: that is the crash of a daemon.
+    drop((first, handed));
+    terminal.send("exit 6\r").unwrap();
+    assert_eq!(terminal.finish(LIMIT).unwrap().code(), Some(6));
+    ended(proxyd.process().unwrap());
+    proxyd.launch().unwrap();
+    let run = log_in(&world, &client).arg("exit 3").run(LIMIT).unwrap();
+    assert_eq!(run.code(), 3, "{}", run.stderr);
 }
 
 /// Sessions of the daemon before have the time that the configuration gives them.

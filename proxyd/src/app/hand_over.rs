@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::control::TakeOver;
 use crate::handover::{HandoverError, Link, Reply, VERSION};
 use crate::recording::{RecordingError, Recordings};
+use crate::session::stop::chain;
 
 /// How long the new daemon may take until it steers: it opens the database, and verifies and loads
 /// programs and tables.
@@ -51,6 +52,9 @@ pub(super) enum HandOverError {
     /// The lock of the spool cannot be shared.
     #[error(transparent)]
     Lock(#[from] RecordingError),
+    /// Another daemon was faster.
+    #[error("another daemon has taken over already: ask that one")]
+    NotServing,
     /// A signal asked for the end before the other daemon was ready.
     #[error("the running daemon stops")]
     Stopping,
@@ -91,11 +95,20 @@ pub(super) async fn hand_over(
         Err(error) => Err(error),
     };
     if let Err(error) = &result {
-        let error = crate::session::stop::chain(error);
-        // It may be gone; otherwise it learns from this why.
-        drop(link.say(&Reply::Refused { error }).await);
+        say_no(&mut link, error).await;
     }
     result
+}
+
+/// Tells the daemon that asks why it gets nothing.
+pub(super) async fn refuse(asked: TakeOver, error: HandOverError) {
+    say_no(&mut Link::new(asked.stream), &error).await;
+}
+
+async fn say_no(link: &mut Link, error: &HandOverError) {
+    let error = chain(error);
+    // The other daemon may be gone.
+    drop(link.say(&Reply::Refused { error }).await);
 }
 
 /// Offers everything, and waits until the other daemon is ready.

@@ -35,7 +35,8 @@ use crate::control::{self, Desk};
 use crate::handover::Handed;
 use crate::presence::Presence;
 use crate::recording::Recordings;
-use crate::steering::{self, Steering};
+use crate::steering::plan::PolicyRule;
+use crate::steering::{self, Steering, SteeringSetup};
 use crate::store::Store;
 use crate::task::Group;
 
@@ -75,10 +76,7 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
     if taken.is_none() {
         place.publish().context(unknown)?;
     }
-    let started = Steering::start(setup, &rules).await;
-    let mut steered = started.context("steering cannot be started")?;
-    let [v4, v6] = entrance.sockets();
-    steered.register_listeners(Some(v4), Some(v6))?;
+    let steered = steer(setup, &rules, &entrance).await?;
     let pulse = Pulse::start(clock, &steered)?;
     if let Some(taken) = taken {
         tokio::select! {
@@ -93,13 +91,26 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
     info!(policies = config.policy.connection_policies.len(), "Ready");
     let file = file.to_owned();
     let mut running =
-        Running { file, config, clock, gateway, others, entrance, steered, orders: given };
+        Running { file, config, clock, gateway, others, entrance, steered, pulse, orders: given };
     match running.keep_up(&mut signals).await {
-        End::Stopped => running.stop(pulse, operators, tasks, &mut signals).await?,
-        End::TakenOver => running.retire(pulse, operators, tasks, &mut signals).await?,
+        End::Stopped => running.stop(operators, tasks, &mut signals).await?,
+        End::TakenOver => running.retire(operators, tasks, &mut signals).await?,
     }
     info!("Stopped");
     Ok(())
+}
+
+/// Steers by `rules` to the listeners of `entrance`.
+async fn steer(
+    setup: SteeringSetup,
+    rules: &[PolicyRule],
+    entrance: &Entrance,
+) -> anyhow::Result<Steering> {
+    let started = Steering::start(setup, rules).await;
+    let mut steered = started.context("steering cannot be started")?;
+    let [v4, v6] = entrance.sockets();
+    steered.register_listeners(Some(v4), Some(v6))?;
+    Ok(steered)
 }
 
 /// The listeners, with the daemon they were taken over from and the lock of its spool.

@@ -1,5 +1,6 @@
 //! The daemon while it serves, and how it ends: stopped, or taken over from.
 
+use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,11 @@ use tracing::{error, info, warn};
 
 use super::entrance::Entrance;
 use super::gateway::Gateway;
-use super::hand_over::{HandOverError, Offer, hand_over};
+use super::hand_over::{HandOverError, Offer, hand_over, refuse};
 use super::others::Others;
 use super::pulse::Pulse;
 use super::signals::{Asked, Signals};
-use super::{others, reload};
+use super::{others, reload, steer};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Order, TakeOver};
@@ -42,6 +43,8 @@ pub(super) struct Running {
     pub(super) entrance: Entrance,
     /// The data plane.
     pub(super) steered: Steering,
+    /// The heartbeat.
+    pub(super) pulse: Pulse,
     /// What operators and other daemons ask for.
     pub(super) orders: mpsc::Receiver<Order>,
 }
@@ -100,13 +103,13 @@ impl Running {
     /// earlier daemons, and steering is removed.
     pub(super) async fn stop(
         self,
-        pulse: Pulse,
         operators: Operators,
         tasks: Group,
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
         info!(sessions = self.gateway.registry().list().len(), "Stopping");
-        let Self { config, clock, gateway, others, mut entrance, steered, orders, .. } = self;
+        let Self { config, clock, gateway, others, mut entrance, steered, pulse, orders, .. } =
+            self;
         // From now on operators are told that there is no reload.
         drop(orders);
         pulse.stop().await;
@@ -136,12 +139,11 @@ impl Running {
     /// Lets the sessions end that this daemon has, while another one serves.
     pub(super) async fn retire(
         self,
-        pulse: Pulse,
         operators: Operators,
         tasks: Group,
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
-        let Self { file, config, clock, gateway, others, entrance, steered, orders } = self;
+        let Self { file, config, clock, gateway, others, entrance, steered, pulse, orders } = self;
         pulse.leave().await;
         // Programs, table and routes stay in place: they are the other daemon's now.
         drop((entrance, steered));
@@ -202,8 +204,15 @@ impl Running {
             self.entrance.accept(&self.gateway);
         }
         self.others.place().publish().context("the control socket cannot be made known")?;
-        let (_setup, rules) = steering::plan::plan(&self.config.steering, &self.config.policy)?;
-        Ok(self.steered.publish(&rules).await?)
+        let (setup, rules) = steering::plan::plan(&self.config.steering, &self.config.policy)?;
+        let Err(error) = self.steered.publish(&rules).await else { return Ok(()) };
+        // A new daemon whose maps have another layout removes ours once its own programs run.
+        warn!(%error, "Steering has to be begun again");
+        self.steered = steer(setup, &rules, &self.entrance).await?;
+        let pulse = Pulse::start(self.clock, &self.steered)?;
+        mem::replace(&mut self.pulse, pulse).leave().await;
+        info!("Steering is in force again");
+        Ok(())
     }
 
     async fn tidy(&mut self) {
@@ -240,7 +249,7 @@ impl Retired {
                 Some(order) = self.orders.recv() => match order {
                     Order::Reload(answer) => drop(answer.send(self.recheck().await)),
                     Order::Retire => return,
-                    Order::TakeOver(_asked) => warn!("Another daemon serves: ask that one"),
+                    Order::TakeOver(asked) => refuse(asked, HandOverError::NotServing).await,
                 },
                 () = tick => {}
             }
