@@ -219,7 +219,9 @@ impl Place {
 
     /// Lets operators find this daemon, and no longer the one before.
     pub fn publish(&self) -> io::Result<()> {
-        let link = self.own.with_extension("link");
+        let mut link = self.own.as_os_str().to_owned();
+        link.push(".link");
+        let link = PathBuf::from(link);
         remove_if_there(&link)?;
         symlink(self.own.file_name().unwrap_or_default(), &link)?;
         fs::rename(&link, &self.public)

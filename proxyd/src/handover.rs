@@ -152,10 +152,13 @@ impl Link {
     }
 
     async fn receive(&self) -> Result<(String, Vec<OwnedFd>), HandoverError> {
-        receive_line(&self.stream).await.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => HandoverError::Gone,
-            _ => HandoverError::Io(error),
-        })
+        let is_end = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+        };
+        match receive_line(&self.stream).await {
+            Err(error) if is_end(&error) => Err(HandoverError::Gone),
+            received => Ok(received?),
+        }
     }
 
     async fn hear<T: DeserializeOwned>(
