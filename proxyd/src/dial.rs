@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::net::accept::prepare;
 use crate::net::socket::{self, SocketError, Source};
 use crate::session::stop::Stop;
+use crate::steering::{HeldPair, HeldPairs};
 use crate::usermapping::Authorized;
 
 /// A connection to the server that was authorized, before its first byte.
@@ -48,33 +49,40 @@ pub enum DialError {
 }
 
 /// Connects to authorized targets.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Dialer {
     limit: Duration,
+    pairs: HeldPairs,
 }
 
 impl Dialer {
-    /// A dialer that gives up after `limit`.
+    /// A dialer that gives up after `limit`; `pairs` are those that the packet programs know.
     #[must_use]
-    pub const fn new(limit: Duration) -> Self {
-        Self { limit }
+    pub const fn new(limit: Duration, pairs: HeldPairs) -> Self {
+        Self { limit, pairs }
     }
 
     /// Connects to the target, and to nothing else, from the address that the policy says.
+    ///
+    /// Where that is the client's, the server's answers are brought back as long as the pair is
+    /// held.
     pub async fn connect(
         &self,
         admitted: &Admitted,
         authorized: &Authorized,
-    ) -> Result<TargetLink, Stop> {
-        let source = match admitted.policy().source {
-            SourcePolicy::Client => Source::Client(admitted.flow().client),
-            SourcePolicy::Gateway => Source::Gateway,
+    ) -> Result<(TargetLink, Option<HeldPair>), Stop> {
+        let (client, server) = (admitted.flow().client, authorized.target().address());
+        let (source, pair) = match admitted.policy().source {
+            SourcePolicy::Client => {
+                (Source::Client(client), Some(self.pairs.hold(client.ip(), server.ip())))
+            }
+            SourcePolicy::Gateway => (Source::Gateway, None),
         };
         let target = || authorized.target().display();
-        let connect = socket::connect_from(source, authorized.target().address(), SOCKET_MARK);
+        let connect = socket::connect_from(source, server, SOCKET_MARK);
         match tokio::time::timeout(self.limit, connect).await {
             Ok(Ok(stream)) => match prepare(&stream) {
-                Ok(()) => Ok(TargetLink(stream)),
+                Ok(()) => Ok((TargetLink(stream), pair)),
                 Err(error) => Err(Stop::server("connect", error)),
             },
             Ok(Err(source @ SocketError::Connect { .. })) => {

@@ -61,9 +61,37 @@ pub struct Verdict {
     pub policy: u16,
 }
 
+impl Verdict {
+    /// A verdict, or none, as the return value of a test run: the policy above 16 bits, the
+    /// behaviour above 8, and the action plus 1.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pack(verdict: Option<Self>) -> u32 {
+        match verdict {
+            Some(Self { action, on_down, policy }) => {
+                (policy as u32) << 16 | (on_down as u32) << 8 | (action as u32 + 1)
+            }
+            None => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Action, OnDown};
+    use super::{Action, OnDown, Verdict};
+
+    #[test]
+    fn packed_verdicts_differ() {
+        let verdict = |action, on_down, policy| Some(Verdict { action, on_down, policy });
+        for (verdict, expected) in [
+            (None, 0),
+            (verdict(Action::Forward, OnDown::Forward, 0), 0x0001),
+            (verdict(Action::Drop, OnDown::Reset, 0x1234), 0x1234_0203),
+            (verdict(Action::Redirect, OnDown::Drop, u16::MAX), 0xffff_0102),
+        ] {
+            assert_eq!(Verdict::pack(verdict), expected, "{verdict:?}");
+        }
+    }
 
     #[test]
     fn numbers_round_trip() {

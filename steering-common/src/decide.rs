@@ -1,7 +1,8 @@
 //! The linear first-match reference: what every compiled form must answer.
 //!
 //! Written from the meaning of a rule, with real addresses, and sharing nothing with the
-//! compiled table but the verdict: it is the oracle of the tests, and answers `proxyd explain`.
+//! compiled table but the verdict: it is the oracle of the tests, and of the check that a table
+//! passes before it is put in force.
 
 use core::net::IpAddr;
 
@@ -23,9 +24,10 @@ pub struct Connection {
     pub vlan: u16,
 }
 
-/// The verdict of the first rule that matches, or `None`: the connection passes.
+/// The verdict of the first rule that matches, or `None`: the connection passes. `host` are the
+/// addresses of this host.
 #[must_use]
-pub fn decide(rules: &[Rule], connection: &Connection) -> Option<Verdict> {
+pub fn decide(rules: &[Rule], host: &[IpAddr], connection: &Connection) -> Option<Verdict> {
     let port = connection.port;
     rules
         .iter()
@@ -33,13 +35,17 @@ pub fn decide(rules: &[Rule], connection: &Connection) -> Option<Verdict> {
             matches_addresses(rule, connection)
                 && any(&rule.ports, |range| range.first() <= port && port <= range.last())
         })
-        .map(verdict)
+        .map(|rule| verdict(rule, host, connection))
 }
 
 /// The verdict for a packet whose ports cannot be seen: of the first rule that might redirect
 /// or drop it, unless a rule before forwards these addresses on every port.
 #[must_use]
-pub fn decide_without_ports(rules: &[Rule], connection: &Connection) -> Option<Verdict> {
+pub fn decide_without_ports(
+    rules: &[Rule],
+    host: &[IpAddr],
+    connection: &Connection,
+) -> Option<Verdict> {
     rules
         .iter()
         .find(|rule| {
@@ -47,7 +53,7 @@ pub fn decide_without_ports(rules: &[Rule], connection: &Connection) -> Option<V
                 && (rule.action != Action::Forward
                     || any(&rule.ports, |range| *range == PortRange::ALL))
         })
-        .map(verdict)
+        .map(|rule| verdict(rule, host, connection))
 }
 
 fn matches_addresses(rule: &Rule, connection: &Connection) -> bool {
@@ -57,8 +63,10 @@ fn matches_addresses(rule: &Rule, connection: &Connection) -> bool {
         && any(&rule.vlans, |vlan| *vlan == connection.vlan)
 }
 
-const fn verdict(rule: &Rule) -> Verdict {
-    Verdict { action: rule.action, on_down: rule.on_down, policy: rule.policy }
+fn verdict(rule: &Rule, host: &[IpAddr], connection: &Connection) -> Verdict {
+    let spared = rule.spares_host && host.contains(&connection.destination);
+    let action = if spared { Action::Forward } else { rule.action };
+    Verdict { action, on_down: rule.on_down, policy: rule.policy }
 }
 
 /// Whether an item satisfies `test`; an empty list matches everything.
@@ -67,20 +75,14 @@ fn any<T>(list: &[T], test: impl Fn(&T) -> bool) -> bool {
 }
 
 fn contains(prefix: &Prefix, address: IpAddr) -> bool {
+    let length = u32::from(prefix.length());
     match (prefix.address(), address) {
         (IpAddr::V4(network), IpAddr::V4(address)) => {
-            same_bits(&network.octets(), &address.octets(), prefix.length())
+            (network.to_bits() ^ address.to_bits()).leading_zeros() >= length
         }
         (IpAddr::V6(network), IpAddr::V6(address)) => {
-            same_bits(&network.octets(), &address.octets(), prefix.length())
+            (network.to_bits() ^ address.to_bits()).leading_zeros() >= length
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     }
-}
-
-fn same_bits(left: &[u8], right: &[u8], bits: u8) -> bool {
-    let bit = |bytes: &[u8], index: u8| {
-        bytes.get(usize::from(index / 8)).map(|byte| byte >> (7 - index % 8) & 1)
-    };
-    (0..bits).all(|index| bit(left, index) == bit(right, index))
 }

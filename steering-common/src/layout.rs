@@ -26,6 +26,41 @@ pub struct Port {
 
 const _: () = assert!(size_of::<Port>() == 8);
 
+/// The table in force, for whoever asks what the programs do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct InForce {
+    /// Number of the table, counted from 1; 0 before the first.
+    pub generation: u64,
+    /// What its maps take, in bytes.
+    pub bytes: u64,
+    /// How long it took to build, check and put in force, in nanoseconds.
+    pub took_ns: u64,
+    /// Rules.
+    pub rules: u32,
+    /// Different address prefixes, of sources and destinations.
+    pub prefixes: u32,
+    /// Blocks of IPv4 addresses.
+    pub blocks: u32,
+    /// Nodes of the trie.
+    pub nodes: u32,
+    /// Elements of the cross-product table.
+    pub cells: u32,
+    /// Classes, where sets of rules are compared.
+    pub classes: u32,
+    /// [`crate::table::Engine`] as a number.
+    pub engine: u32,
+    /// [`crate::table::Ipv4Engine`] as a number.
+    pub ipv4_engine: u32,
+}
+
+const _: () = assert!(size_of::<InForce>() == 56);
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "marker for types that may be copied into maps byte by byte")]
+// SAFETY: `repr(C)`, only integers, no padding: asserted above.
+unsafe impl aya::Pod for InForce {}
+
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "marker for types that may be copied into maps byte by byte")]
 // SAFETY: `repr(C)`, only integers, no padding: asserted above.

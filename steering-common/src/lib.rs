@@ -9,10 +9,14 @@ extern crate alloc;
 
 pub mod action;
 #[cfg(any(test, feature = "user"))]
+pub mod compile;
+#[cfg(any(test, feature = "user"))]
 pub mod decide;
 pub mod flow;
 pub mod layout;
 pub mod limits;
+pub mod lookup;
+pub mod pairs;
 pub mod parse;
 #[cfg(any(test, feature = "user"))]
 pub mod rule;

@@ -1,15 +1,17 @@
 //! Table sizes and loop bounds, in one place.
 
-/// Entries of one generation of the compiled table. A rule takes one entry per combination of its
-/// source, destination, port range, interface and VLAN; a SYN walks them in order, so the bound
-/// is also the bound of a lookup's time.
-pub const ENTRIES_MAX: u32 = 4096;
+/// Rules of a table: as many as the aggregate of a class has bits, times 64.
+pub const RULES_MAX: u32 = 16_384;
 
-/// Generations of the table: one is read while the other is filled.
-pub const GENERATIONS: u32 = 2;
+/// Cells of the cross-product table. Above that, and the table would leave the processor's cache,
+/// rules are found by their sets.
+pub const CELLS_MAX: u32 = 1 << 21;
+
+/// Nodes on the way to an address: one for each four bits of an IPv6 address.
+pub const NODES_DEEP_MAX: u32 = 32;
 
 /// Counter slots, one per policy.
-pub const POLICIES_MAX: u32 = 1024;
+pub const POLICIES_MAX: u32 = 16_384;
 
 /// Bytes of a policy's name that are kept beside its counters; what is longer is cut.
 pub const POLICY_NAME_BYTES: usize = 64;
@@ -24,6 +26,9 @@ pub const INLINE_TAGS_MAX: u32 = 2;
 /// IPv6 extension headers walked. RFC 8200 section 4.1 names six, the second destination options
 /// header and one spare make eight.
 pub const EXTENSION_HEADERS_MAX: u32 = 8;
+
+/// Bytes of the ring of traced verdicts, a power of two of whole pages.
+pub const TRACE_BYTES: u32 = 256 * 1024;
 
 /// How long the daemon may be silent before it counts as down. It reports every
 /// [`HEARTBEAT_PERIOD_MS`]; six missed reports are a hang, not a busy moment.

@@ -1,121 +1,183 @@
-//! The compiled table: rules as a list of fixed-size entries, first match wins.
+//! The compiled table: what the programs look up to find the first rule of a connection.
 //!
-//! An entry holds one combination of a rule's fields. The walk is linear and exact; whatever
-//! replaces it must answer as [`crate::decide`] does.
+//! Each field of a connection is looked up by itself and gives a *term*. Few combinations: the
+//! terms are summands, and their sum is the number of a cell that names the rule (a cross-product
+//! table). Many: a term is the number of a [`Class`], the set of rules that the field satisfies,
+//! and the first rule common to all fields is the answer (an aggregated bit vector). Which of the
+//! two, [`Layout::engine`] says. The cost does not depend on how many rules and prefixes there are.
 
 use crate::action::{Action, OnDown, Verdict};
-use crate::flow::{Flow, Words};
 
-/// An address range: `address & mask == network`, word by word.
+/// Entries of a block: one octet of an IPv4 address.
+pub const BLOCK_ENTRIES: usize = 256;
+
+/// What 256 values of an octet lead to: a term, or with [`POINTER`] the number of the next block.
+pub type Block = [u32; BLOCK_ENTRIES];
+
+/// Blocks of the first octet; the second is the entry within, so that a root is as good as one
+/// array of 65,536.
+pub const ROOT_BLOCKS: u32 = 256;
+
+/// Marks an entry that is no term but the number of a block or node.
+pub const POINTER: u32 = 1 << 31;
+
+/// Marks the term of a destination that is an address of this host.
+pub const HOST: u32 = 1 << 30;
+
+/// Entries of a node: four bits of an address.
+pub const NODE_ENTRIES: usize = 16;
+
+/// A place where prefixes part, in a trie whose chains are compressed: all bits before it are
+/// compared at once. IPv4 addresses stand in the upper 32 of the 128 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct Masked {
-    /// The network's bits; zero where `mask` is zero.
-    pub network: Words,
-    /// The bits compared; all zero for any address.
-    pub mask: Words,
+pub struct Node {
+    /// The bits before the node, upper and lower 64; the others are zero.
+    pub expect: [u64; 2],
+    /// Which bits those are.
+    pub mask: [u64; 2],
+    /// What the four bits at the node lead to: a term, or with [`POINTER`] a node.
+    pub children: [u32; NODE_ENTRIES],
+    /// The term of an address whose earlier bits differ.
+    pub otherwise: u32,
+    /// How far to shift the upper or lower 64 bits right to get the four bits.
+    pub shift: u16,
+    /// 0 for the upper 64 bits, 1 for the lower.
+    pub half: u16,
 }
 
-impl Masked {
-    /// Matches every address.
-    pub const ANY: Self = Self { network: [0; 4], mask: [0; 4] };
+const _: () = assert!(size_of::<Node>() == 104);
 
-    #[inline(always)]
-    const fn contains(&self, address: &Words) -> bool {
-        let [a0, a1, a2, a3] = *address;
-        let [m0, m1, m2, m3] = self.mask;
-        let [n0, n1, n2, n3] = self.network;
-        // One expression: the compiler makes it straight code, which keeps the verifier's
-        // paths through the table walk few.
-        ((a0 & m0) ^ n0) | ((a1 & m1) ^ n1) | ((a2 & m2) ^ n2) | ((a3 & m3) ^ n3) == 0
-    }
-}
+/// Terms of every port.
+pub type PortTerms = [u32; 1 << 16];
 
-/// Value of [`Entry::ifindex`] that matches every interface; no interface has index 0.
-pub const ANY_INTERFACE: u32 = 0;
+/// Columns of every VLAN identifier, 0 for untagged frames.
+pub type VlanColumns = [u32; 1 << 12];
 
-/// Value of [`Entry::vlan`] that matches every frame; identifiers have 12 bits.
-pub const ANY_VLAN: u16 = u16::MAX;
+/// Cells in an element of their map; a cell holds the number of a rule plus 1, or 0.
+pub const CELLS_PER_ELEMENT: u32 = 512;
 
-/// Value of [`Entry::family`] that matches both IP versions.
-pub const ANY_FAMILY: u8 = 0;
+/// An element of the cross-product table.
+pub type Cells = [u16; CELLS_PER_ELEMENT as usize];
 
-/// One line of the table.
+/// Aggregate words of a class: one bit for each of 256 words of 64 rules.
+pub const AGGREGATES: u32 = 4;
+
+/// The same, as the length of an array.
+pub const AGGREGATE_WORDS: usize = AGGREGATES as usize;
+
+/// A set of rules: which of its words of 64 rules are not zero, and where those stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub struct Entry {
-    /// Client addresses.
-    pub source: Masked,
-    /// Server addresses.
-    pub destination: Masked,
-    /// Interface index, or [`ANY_INTERFACE`].
-    pub ifindex: u32,
-    /// First destination port, host order.
-    pub port_first: u16,
-    /// Last destination port, inclusive.
-    pub port_last: u16,
-    /// VLAN identifier, 0 for untagged, or [`ANY_VLAN`].
-    pub vlan: u16,
+pub struct Class {
+    /// Bit `n % 64` of word `n / 64` is set when word `n` of the set is not zero.
+    pub aggregate: [u64; AGGREGATE_WORDS],
+    /// Number of the first of those words, for each word of the aggregate; they stand in order.
+    pub first: [u32; AGGREGATE_WORDS],
+}
+
+const _: () = assert!(size_of::<Class>() == 48);
+
+/// Words of rules in an element of their map.
+pub const WORDS_PER_ELEMENT: u32 = 64;
+
+/// An element of the words of rules.
+pub type Words64 = [u64; WORDS_PER_ELEMENT as usize];
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Outcome {
     /// Counter slot of the policy.
     pub policy: u16,
-    /// [`crate::flow::Family`] as a number, or [`ANY_FAMILY`].
-    pub family: u8,
     /// [`Action`] as a number.
     pub action: u8,
     /// [`OnDown`] as a number.
     pub on_down: u8,
-    /// Fills up to four bytes.
-    pub reserved: u8,
+    /// 1 when connections to this host pass, whatever the action says.
+    pub spares_host: u8,
+    /// Fills up to eight bytes.
+    pub reserved: [u8; 3],
 }
 
-const _: () = assert!(size_of::<Entry>() == 80);
+const _: () = assert!(size_of::<Outcome>() == 8);
 
-impl Entry {
-    /// The outcome for a SYN of `flow`, when the entry matches it.
+impl Outcome {
+    /// The verdict for a connection, `to_host` when it goes to an address of this host. `None` for
+    /// numbers that no compiler writes.
     #[inline(always)]
     #[must_use]
-    pub const fn verdict(&self, flow: &Flow) -> Option<Verdict> {
-        let port = flow.destination_port;
-        if port < self.port_first || port > self.port_last || !self.matches_addresses(flow) {
+    pub const fn verdict(&self, to_host: bool) -> Option<Verdict> {
+        let (Some(action), Some(on_down)) =
+            (Action::from_u8(self.action), OnDown::from_u8(self.on_down))
+        else {
             return None;
-        }
-        self.outcome()
-    }
-
-    /// The outcome for a packet of `flow` whose ports cannot be seen: whether it might be a
-    /// connection that this entry redirects or drops, or is surely one that it forwards.
-    #[inline(always)]
-    #[must_use]
-    pub const fn verdict_without_ports(&self, flow: &Flow) -> Option<Verdict> {
-        if !self.matches_addresses(flow) {
-            return None;
-        }
-        let every_port = self.port_first == 0 && self.port_last == u16::MAX;
-        if self.action == Action::Forward as u8 && !every_port {
-            return None;
-        }
-        self.outcome()
-    }
-
-    #[inline(always)]
-    const fn matches_addresses(&self, flow: &Flow) -> bool {
-        (self.family == ANY_FAMILY || self.family == flow.family as u8)
-            && (self.ifindex == ANY_INTERFACE || self.ifindex == flow.ifindex)
-            && (self.vlan == ANY_VLAN || self.vlan == flow.vlan)
-            && self.source.contains(&flow.source)
-            && self.destination.contains(&flow.destination)
-    }
-
-    #[inline(always)]
-    const fn outcome(&self) -> Option<Verdict> {
-        match (Action::from_u8(self.action), OnDown::from_u8(self.on_down)) {
-            (Some(action), Some(on_down)) => Some(Verdict { action, on_down, policy: self.policy }),
-            _ => None,
-        }
+        };
+        let spared = to_host && self.spares_host != 0;
+        let action = if spared { Action::Forward } else { action };
+        Some(Verdict { action, on_down, policy: self.policy })
     }
 }
+
+/// How terms are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Engine {
+    /// Their sum is the number of a cell.
+    Direct = 0,
+    /// They are classes of rules, whose first common one is looked for.
+    Vectors = 1,
+}
+
+/// How the term of an IPv4 address is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Ipv4Engine {
+    /// By blocks: at most three reads.
+    Blocks = 0,
+    /// By the trie: less memory, more reads.
+    Trie = 1,
+}
+
+/// Where a lookup begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Layout {
+    /// Root of IPv4 sources: a term; with [`POINTER`], its first block or its node.
+    pub source_v4: u32,
+    /// Root of IPv4 destinations.
+    pub destination_v4: u32,
+    /// Root of IPv6 sources: a term, or with [`POINTER`] a node.
+    pub source_v6: u32,
+    /// Root of IPv6 destinations.
+    pub destination_v6: u32,
+    /// The term of a packet whose port cannot be seen.
+    pub hidden_port: u32,
+    /// Whether any rule names interfaces or VLANs: 0 or 1.
+    pub by_link: u32,
+    /// The term of every link, where no rule names any.
+    pub any_link: u32,
+    /// Columns of the table of links.
+    pub link_columns: u32,
+    /// [`Engine`] as a number.
+    pub engine: u32,
+    /// [`Ipv4Engine`] as a number.
+    pub ipv4_engine: u32,
+}
+
+const _: () = assert!(size_of::<Layout>() == 40);
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "marker for types that may be copied into maps byte by byte")]
-// SAFETY: `repr(C)`, only integers, no padding: asserted above.
-unsafe impl aya::Pod for Entry {}
+mod pod {
+    use super::{Class, Layout, Node, Outcome};
+
+    // SAFETY: `repr(C)`, only integers, no padding: sizes are asserted above.
+    unsafe impl aya::Pod for Node {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Class {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Outcome {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Layout {}
+}

@@ -16,6 +16,7 @@ mod classify;
 mod deliver;
 mod maps;
 mod packet;
+mod pairs;
 mod sock;
 mod steer;
 
@@ -46,6 +47,13 @@ pub fn classify_port(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn deliver(ctx: TcContext) -> i32 {
     deliver::on_bridge(&Frame::new(&ctx))
+}
+
+/// Attached nowhere: tells what the table says of a frame, so that it can be checked before the
+/// programs loaded with it are put in force.
+#[classifier]
+pub fn judge(ctx: TcContext) -> i32 {
+    steer::judge(&Frame::new(&ctx))
 }
 
 /// Never reached: the linker removes every panic, or the verifier refuses the program.

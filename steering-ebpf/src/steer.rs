@@ -4,14 +4,16 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use steering_common::action::{Action, OnDown, Verdict};
 use steering_common::flow::Flow;
 use steering_common::layout::Settings;
+use steering_common::lookup::{Ports, classify};
 use steering_common::parse::{Segment, too_big};
 use steering_common::stats::Reason;
 
 use crate::account::{count, count_policy, discard, pass};
-use crate::classify::{Ports, classify};
+use crate::classify::Loaded;
 use crate::deliver;
 use crate::maps::{HEARTBEAT, SETTINGS};
 use crate::packet::Frame;
+use crate::pairs;
 use crate::sock::{self, Assigned, Held};
 
 /// How steered packets reach the proxy from this hook.
@@ -43,7 +45,7 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
     };
     let mut segment = Segment::EMPTY;
     match frame.headers(&mut segment) {
-        Ok(()) => match sock::held(frame, &segment.flow, settings.socket_mark) {
+        Ok(()) => match held(frame, settings, &segment.flow) {
             Held::Connection | Held::Remains if !segment.opens() => {
                 established(frame, settings, &segment, Way::Host)
             }
@@ -55,6 +57,18 @@ pub(crate) fn server_side(frame: &Frame<'_>) -> i32 {
         Err(reason) if reason.is_unsure() => pass(Reason::UnsurePassed),
         Err(reason) => pass(reason),
     }
+}
+
+/// The verdict of the table, packed; nothing is counted or changed.
+#[inline(always)]
+pub(crate) fn judge(frame: &Frame<'_>) -> i32 {
+    let mut segment = Segment::EMPTY;
+    let ports = match frame.headers(&mut segment) {
+        Ok(()) => Ports::Known,
+        Err(reason) if reason.is_unsure() => Ports::Hidden,
+        Err(_reason) => return 0,
+    };
+    Verdict::pack(classify(&Loaded, &segment.flow, ports)).cast_signed()
 }
 
 #[inline(always)]
@@ -70,7 +84,7 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
         Err(reason) => return pass(reason),
     }
     // Before the table, for SYNs too: one sent again belongs to the handshake it began.
-    let held = sock::held(frame, &segment.flow, settings.socket_mark);
+    let held = held(frame, settings, &segment.flow);
     if held == Held::Handshake || held != Held::Nothing && !segment.opens() {
         return established(frame, settings, &segment, way);
     }
@@ -81,18 +95,30 @@ fn steer(frame: &Frame<'_>, way: Way) -> i32 {
     if segment.opens() {
         return open(frame, settings, &segment, way, held);
     }
-    if segment.may_end_handshake() && sock::ends_cookie_handshake(frame, &segment) {
+    if segment.may_end_handshake()
+        && pairs::may_connect(&segment.flow)
+        && sock::ends_cookie_handshake(frame, &segment)
+    {
         return to_listener(frame, settings, &segment, way, Reason::CookieAck);
     }
     pass(Reason::NotOurs)
+}
+
+/// What the kernel holds for a segment; it is asked only about pairs of hosts that the proxy may
+/// have a connection between.
+#[inline(always)]
+fn held(frame: &Frame<'_>, settings: &Settings, flow: &Flow) -> Held {
+    if pairs::may_connect(flow) {
+        return sock::held(frame, flow, settings.socket_mark);
+    }
+    Held::Nothing
 }
 
 /// A packet that is not TCP: only what a router says of the proxy's connections is not passed on.
 /// It is addressed to the host whose address the connection keeps, which has no use for it.
 #[inline(always)]
 fn not_tcp(frame: &Frame<'_>, settings: &Settings, segment: &mut Segment, way: Way) -> i32 {
-    if too_big(frame, segment).is_none()
-        || sock::held(frame, &segment.flow, settings.socket_mark) != Held::Connection
+    if too_big(frame, segment).is_none() || held(frame, settings, &segment.flow) != Held::Connection
     {
         return pass(Reason::NotTcp);
     }
@@ -104,7 +130,7 @@ fn not_tcp(frame: &Frame<'_>, settings: &Settings, segment: &mut Segment, way: W
 /// concern it, or it would be a way around the proxy.
 #[inline(always)]
 fn unsure(flow: &Flow, reason: Reason) -> i32 {
-    match classify(flow, Ports::Hidden) {
+    match classify(&Loaded, flow, Ports::Hidden) {
         Some(Verdict { action: Action::Redirect | Action::Drop, .. }) => discard(reason),
         Some(Verdict { action: Action::Forward, .. }) | None => pass(Reason::UnsurePassed),
     }
@@ -132,7 +158,7 @@ fn send(frame: &Frame<'_>, settings: &Settings, way: Way) -> i32 {
 /// A segment that opens a connection, where the kernel has none or only what remains of one.
 #[inline(always)]
 fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, held: Held) -> i32 {
-    let Some(verdict) = classify(&segment.flow, Ports::Known) else {
+    let Some(verdict) = classify(&Loaded, &segment.flow, Ports::Known) else {
         return pass(Reason::NoRule);
     };
     match verdict.action {
@@ -149,6 +175,7 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, hel
                 return reopen(frame, settings, segment, way);
             }
             count_policy(verdict.policy, |counts| counts.redirected += 1);
+            pairs::set(&segment.flow);
             to_listener(frame, settings, segment, way, Reason::Redirected)
         }
         Action::Redirect => {

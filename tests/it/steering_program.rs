@@ -2,7 +2,6 @@
 //!
 //! No proxy listens in most of them, so that a redirecting rule shows itself by its `on_down`.
 
-use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, SockMap};
@@ -11,13 +10,15 @@ use aya::{Ebpf, EbpfLoader};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use proxyd::net::socket::{AddressFamily, transparent_listener};
+use proxyd::steering::table;
 use steering_common::action::{Action, OnDown};
+use steering_common::compile::{Room, compile};
 use steering_common::decide::{Connection, decide};
 use steering_common::layout::{Port, Settings};
-use steering_common::limits::LISTENER_V4;
-use steering_common::rule::{PortRange, Prefix, Rule, compile};
+use steering_common::limits::{CELLS_MAX, LISTENER_V4};
+use steering_common::pairs::Pairs;
+use steering_common::rule::{PortRange, Prefix, Rule};
 use steering_common::stats::{PolicyCounts, Reason};
-use steering_common::table::Entry;
 
 /// What a program returns, as the kernel gives it back.
 const NEXT: u32 = u32::MAX;
@@ -32,9 +33,6 @@ const FRAME_BYTES_MIN: usize = 15;
 
 struct Programs {
     ebpf: Ebpf,
-    active: Array<MapData, u32>,
-    lengths: Array<MapData, u32>,
-    entries: Array<MapData, Entry>,
     reasons: PerCpuArray<MapData, u64>,
     policies: PerCpuArray<MapData, PolicyCounts>,
 }
@@ -47,36 +45,42 @@ struct Outcome {
     reasons: Vec<Reason>,
 }
 
+/// Room for a cross-product table and blocks, for sets of rules, and for hardly any blocks.
+const ROOMS: [Room; 3] = [
+    Room { bytes: 1 << 28, cells: CELLS_MAX },
+    Room { bytes: 1 << 28, cells: 0 },
+    Room { bytes: 700_000, cells: 0 },
+];
+
 impl Programs {
-    fn load() -> Self {
-        let mut ebpf = EbpfLoader::new().load(proxyd::steering::OBJECT).expect("root, and BPF");
-        for name in ["classify", "return_path", "classify_port", "deliver"] {
+    fn load(rules: &[Rule]) -> Self {
+        Self::load_within(ROOMS[0], rules, &[])
+    }
+
+    fn load_within(room: Room, rules: &[Rule], host: &[IpAddr]) -> Self {
+        let table = compile(rules, host, room).unwrap();
+        let mut loader = EbpfLoader::new();
+        table::size(&mut loader, &table);
+        let mut ebpf = loader.load(proxyd::steering::OBJECT).expect("root, and BPF");
+        for name in ["classify", "return_path", "classify_port", "deliver", "judge"] {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap();
         }
+        table::fill(&mut ebpf, &table).unwrap();
         let settings =
             Settings { socket_mark: 2, route_mark: 1, heartbeat_limit_ns: 1_000_000_000 };
         let mut map: Array<_, Settings> = ebpf.take_map("SETTINGS").unwrap().try_into().unwrap();
         map.set(0, settings, 0).unwrap();
+        // Whatever pair it is, the proxy may have a connection between the two.
+        let mut pairs: Array<_, [u8; size_of::<Pairs>()]> =
+            ebpf.take_map("PAIRS").unwrap().try_into().unwrap();
+        pairs.set(0, [1; size_of::<Pairs>()], 0).unwrap();
         let mut take = |name| ebpf.take_map(name).unwrap();
         Self {
-            active: take("ACTIVE").try_into().unwrap(),
-            lengths: take("LENGTHS").try_into().unwrap(),
-            entries: take("ENTRIES").try_into().unwrap(),
             reasons: take("REASON_COUNTS").try_into().unwrap(),
             policies: take("POLICY_COUNTS").try_into().unwrap(),
             ebpf,
         }
-    }
-
-    fn set_rules(&mut self, rules: &[Rule]) {
-        let table = compile(rules).unwrap();
-        let generation = self.active.get(&0, 0).unwrap() ^ 1;
-        for (index, entry) in (generation * 4096..).zip(&table) {
-            self.entries.set(index, *entry, 0).unwrap();
-        }
-        self.lengths.set(generation, u32::try_from(table.len()).unwrap(), 0).unwrap();
-        self.active.set(0, generation, 0).unwrap();
     }
 
     fn run(&self, program: &str, frame: &[u8]) -> Outcome {
@@ -235,6 +239,7 @@ fn ssh_rule(on_down: OnDown) -> Rule {
         action: Action::Redirect,
         on_down,
         policy: 0,
+        spares_host: false,
     }
 }
 
@@ -244,8 +249,7 @@ fn v4_frame(destination: [u8; 4], fragment: u16, options: u8, body: &[u8]) -> Ve
 
 #[test]
 fn frames_keep_their_bytes_and_get_their_verdict() {
-    let mut programs = Programs::load();
-    programs.set_rules(&[ssh_rule(OnDown::Drop)]);
+    let programs = Programs::load(&[ssh_rule(OnDown::Drop)]);
     let pair = [CLIENT, SERVER].concat();
     let ssh = tcp(&pair, 22, 0x02, 5, &[]);
     let web = tcp(&pair, 80, 0x02, 5, &[]);
@@ -308,8 +312,7 @@ impl Tap for Vec<u8> {}
 
 #[test]
 fn frames_cut_at_every_length_pass_unchanged() {
-    let mut programs = Programs::load();
-    programs.set_rules(&[ssh_rule(OnDown::Drop)]);
+    let programs = Programs::load(&[ssh_rule(OnDown::Drop)]);
     let v6 = Connection {
         source: "fd00:1::2".parse().unwrap(),
         destination: "fd00:2::9".parse().unwrap(),
@@ -333,8 +336,7 @@ fn frames_cut_at_every_length_pass_unchanged() {
 
 #[test]
 fn reset_answers_the_syn() {
-    let mut programs = Programs::load();
-    programs.set_rules(&[ssh_rule(OnDown::Reset)]);
+    let programs = Programs::load(&[ssh_rule(OnDown::Reset)]);
     for (name, options, payload) in
         [("plain", 0, &b""[..]), ("options", 10, b""), ("data in the SYN", 3, b"early")]
     {
@@ -365,8 +367,7 @@ fn reset_answers_the_syn() {
 
 #[test]
 fn port_hands_a_steered_frame_up_to_the_bridge() {
-    let mut programs = Programs::load();
-    programs.set_rules(&[ssh_rule(OnDown::Drop)]);
+    let mut programs = Programs::load(&[ssh_rule(OnDown::Drop)]);
     let address = [2, 0, 0, 0, 0, 0xaa];
     let mut ports: HashMap<_, u32, Port> =
         programs.ebpf.take_map("PORTS").unwrap().try_into().unwrap();
@@ -384,7 +385,7 @@ fn port_hands_a_steered_frame_up_to_the_bridge() {
 /// A router's word that a packet was too big goes to the host when the proxy sent that packet.
 #[test]
 fn packets_too_big_are_told_to_their_connection() {
-    let programs = Programs::load();
+    let programs = Programs::load(&[]);
     for (family, marked) in [
         (AddressFamily::V4, 2),
         (AddressFamily::V6, 2),
@@ -454,22 +455,28 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
         prop::option::of(1_u32..3),
         0_u8..3,
         0_u8..3,
+        any::<bool>(),
     );
-    let rule = rule.prop_map(|(prefixes, ports, vlans, interface, action, on_down)| {
-        let prefix = |address: IpAddr, length: u8| {
-            Prefix::new(address, if address.is_ipv4() { length / 4 } else { length }).unwrap()
-        };
-        Rule {
-            sources: prefixes.iter().map(|(one, length)| prefix(one.source, *length)).collect(),
-            destinations: prefixes.iter().map(|(one, _)| prefix(one.destination, 128)).collect(),
-            ports: ports.iter().map(|(a, n)| PortRange::new(*a, a + n).unwrap()).collect(),
-            interfaces: interface.into_iter().collect(),
-            vlans,
-            action: Action::from_u8(action).unwrap(),
-            on_down: OnDown::from_u8(on_down).unwrap(),
-            policy: 0,
-        }
-    });
+    let rule =
+        rule.prop_map(|(prefixes, ports, vlans, interface, action, on_down, spares_host)| {
+            let prefix = |address: IpAddr, length: u8| {
+                Prefix::new(address, if address.is_ipv4() { length / 4 } else { length }).unwrap()
+            };
+            Rule {
+                sources: prefixes.iter().map(|(one, length)| prefix(one.source, *length)).collect(),
+                destinations: prefixes
+                    .iter()
+                    .map(|(one, _)| prefix(one.destination, 128))
+                    .collect(),
+                ports: ports.iter().map(|(a, n)| PortRange::new(*a, a + n).unwrap()).collect(),
+                interfaces: interface.into_iter().collect(),
+                vlans,
+                action: Action::from_u8(action).unwrap(),
+                on_down: OnDown::from_u8(on_down).unwrap(),
+                policy: 0,
+                spares_host,
+            }
+        });
     prop::collection::vec(rule, 0..12).prop_map(|mut rules| {
         for (policy, rule) in (0..).zip(&mut rules) {
             rule.policy = policy;
@@ -480,25 +487,26 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
 
 #[test]
 fn programs_answer_as_the_reference() {
-    let programs = RefCell::new(Programs::load());
-    let strategy = (rules(), prop::collection::vec(connections(), 1..16));
-    let config = Config { cases: 128, failure_persistence: None, ..Config::default() };
+    let strategy = (rules(), prop::collection::vec(connections(), 1..40));
+    let config = Config { cases: 32, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&strategy, |(rules, connections)| {
-            programs_match(&mut programs.borrow_mut(), &rules, &connections)
+            let host = [connections[0].destination];
+            ROOMS.iter().try_for_each(|room| programs_match(*room, &rules, &host, &connections))
         })
         .unwrap();
 }
 
 fn programs_match(
-    programs: &mut Programs,
+    room: Room,
     rules: &[Rule],
+    host: &[IpAddr],
     connections: &[Connection],
 ) -> Result<(), TestCaseError> {
-    programs.set_rules(rules);
+    let programs = Programs::load_within(room, rules, host);
     for connection in connections {
         let mut expected = programs.policy_counts(rules.len());
-        let verdict = decide(rules, connection);
+        let verdict = decide(rules, host, connection);
         let (returned, reason) = match verdict.map(|verdict| (verdict.action, verdict.on_down)) {
             None => (NEXT, Reason::NoRule),
             Some((Action::Forward, _)) => (NEXT, Reason::Forwarded),

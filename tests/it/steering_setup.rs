@@ -12,10 +12,12 @@ use e2e::world::{BRIDGE, CLIENT_INTERFACE, Family, Host, Mode, SERVER_INTERFACE,
 use proxyd::net::socket::{AddressFamily as SocketFamily, transparent_listener};
 use proxyd::steering::plan::PolicyRule;
 use proxyd::steering::{
-    Mode as SteeringMode, Routing, Steering, SteeringError, SteeringSetup, status,
+    HeldPairs, Listeners, Mode as SteeringMode, Routing, Steering, SteeringError, SteeringSetup,
+    status,
 };
 use steering_common::action::{Action, OnDown};
-use steering_common::limits::POLICY_NAME_BYTES;
+use steering_common::compile::Room;
+use steering_common::limits::{CELLS_MAX, POLICY_NAME_BYTES};
 use steering_common::rule::{PortRange, Prefix, Rule};
 use tokio::runtime::Builder;
 
@@ -23,6 +25,9 @@ use crate::stage::LIMIT;
 
 /// A connection that has not come about by then is taken for dropped.
 const DROPPED_AFTER: Duration = Duration::from_millis(300);
+
+/// No proxy listens.
+const NOBODY: Listeners<'static> = Listeners { v4: None, v6: None };
 
 /// The table, mark and priority of a test's steering.
 const ROUTING: Routing = Routing { route_mark: 1, table: 4242, rule_priority: 90 };
@@ -35,7 +40,8 @@ fn setup(world: &World) -> SteeringSetup {
         },
         Mode::Bridge => SteeringMode::Bridge { bridge: BRIDGE.to_owned() },
     };
-    SteeringSetup { mode, routing: ROUTING, socket_mark: 2, pin_directory: world.pin_directory() }
+    let (pin_directory, room) = (world.pin_directory(), Room { bytes: 1 << 28, cells: CELLS_MAX });
+    SteeringSetup { mode, routing: ROUTING, socket_mark: 2, pin_directory, room }
 }
 
 /// A policy for port 22 of these subnets, whose connections are dropped while no proxy listens.
@@ -53,8 +59,9 @@ fn policy(to: &[&str]) -> PolicyRule {
         action: Action::Redirect,
         on_down: OnDown::Drop,
         policy: 0,
+        spares_host: true,
     };
-    PolicyRule { name: to.concat(), rule, spares_host: true }
+    PolicyRule { name: to.concat(), rule }
 }
 
 /// Runs `work` in the gateway's namespace.
@@ -79,7 +86,8 @@ fn programs_on(interface: &str) -> Vec<String> {
 fn interfaces_come_and_go() {
     let world = World::router().unwrap();
     on_gateway(&world, async || {
-        let mut steering = Steering::start(setup(&world), &[]).await.unwrap();
+        let mut steering =
+            Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap();
         assert_programs(CLIENT_INTERFACE, &["classify"]);
         assert_programs(SERVER_INTERFACE, &["return_path"]);
         // Another interface with the name and the number of one gone.
@@ -110,7 +118,9 @@ fn a_start_that_fails_changes_nothing() {
     on_gateway(&world, async || {
         let foreign = "blackhole 192.0.2.0/24 table 4242";
         world.gateway.ip(&format!("route add {foreign}")).unwrap();
-        let failed = Steering::start(setup(&world), &[policy(&["0.0.0.0/0"])]).await;
+        let failed =
+            Steering::start(setup(&world), &[policy(&["0.0.0.0/0"])], NOBODY, HeldPairs::default())
+                .await;
         let error = failed.err().expect("a table that is in use");
         assert!(matches!(error, SteeringError::TableInUse { table: 4242 }), "{error}");
         assert_eq!(world.pins().unwrap(), Vec::<PathBuf>::new());
@@ -118,9 +128,9 @@ fn a_start_that_fails_changes_nothing() {
         assert!(!world.gateway.ip("rule list").unwrap().contains("4242"));
         // A second start does not take down what the first one made.
         world.gateway.ip(&format!("route del {foreign}")).unwrap();
-        drop(Steering::start(setup(&world), &[]).await.unwrap());
+        drop(Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap());
         world.gateway.ip(&format!("route add {foreign}")).unwrap();
-        assert!(Steering::start(setup(&world), &[]).await.is_err());
+        assert!(Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.is_err());
         assert_programs(CLIENT_INTERFACE, &["classify"]);
         assert!(world.gateway.ip("rule list").unwrap().contains("4242"));
     });
@@ -130,10 +140,10 @@ fn a_start_that_fails_changes_nothing() {
 fn another_mark_and_table_replace_the_old_ones() {
     let world = World::router().unwrap();
     on_gateway(&world, async || {
-        drop(Steering::start(setup(&world), &[]).await.unwrap());
+        drop(Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap());
         let other = Routing { route_mark: 4, table: 4343, ..ROUTING };
         let setup = SteeringSetup { routing: other, ..setup(&world) };
-        let steering = Steering::start(setup, &[]).await.unwrap();
+        let steering = Steering::start(setup, &[], NOBODY, HeldPairs::default()).await.unwrap();
         for family in ["-4", "-6"] {
             let rules = world.gateway.ip(&format!("{family} rule list")).unwrap();
             assert!(rules.contains("fwmark 0x4/0x4 lookup 4343"), "{rules}");
@@ -154,7 +164,8 @@ fn another_mark_and_table_replace_the_old_ones() {
 fn a_stop_removes_what_it_can() {
     let world = World::router().unwrap();
     on_gateway(&world, async || {
-        let steering = Steering::start(setup(&world), &[]).await.unwrap();
+        let steering =
+            Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap();
         let layouts = fs::read_dir(world.pin_directory()).unwrap();
         let layout = layouts.map(|entry| entry.unwrap().path()).next().unwrap();
         // What is no pin cannot be removed as one.
@@ -176,10 +187,16 @@ fn a_file_system_of_its_own_is_unmounted() {
         || fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" {listed} "));
     on_gateway(&world, async || {
         let setup = SteeringSetup { pin_directory, ..setup(&world) };
-        let steering = Steering::start(setup.clone(), &[]).await.unwrap();
+        let steering =
+            Steering::start(setup.clone(), &[], NOBODY, HeldPairs::default()).await.unwrap();
         assert!(is_mounted());
         drop(steering);
-        Steering::start(setup, &[]).await.unwrap().stop().await.unwrap();
+        Steering::start(setup, &[], NOBODY, HeldPairs::default())
+            .await
+            .unwrap()
+            .stop()
+            .await
+            .unwrap();
         assert!(!is_mounted());
     });
 }
@@ -188,7 +205,7 @@ fn a_file_system_of_its_own_is_unmounted() {
 fn another_version_is_replaced() {
     let world = World::router().unwrap();
     on_gateway(&world, async || {
-        drop(Steering::start(setup(&world), &[]).await.unwrap());
+        drop(Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap());
         let layouts = fs::read_dir(world.pin_directory()).unwrap();
         let layout = layouts.map(|entry| entry.unwrap().path()).next().unwrap();
         let other = layout.with_file_name("v999");
@@ -196,11 +213,12 @@ fn another_version_is_replaced() {
         // A start that fails leaves it, and the routes that it needs.
         let foreign = "blackhole 192.0.2.0/24 table 4242";
         world.gateway.ip(&format!("route add {foreign}")).unwrap();
-        assert!(Steering::start(setup(&world), &[]).await.is_err());
+        assert!(Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.is_err());
         assert!(other.exists() && !layout.exists());
         assert!(world.gateway.ip("rule list").unwrap().contains("4242"));
         world.gateway.ip(&format!("route del {foreign}")).unwrap();
-        let steering = Steering::start(setup(&world), &[]).await.unwrap();
+        let steering =
+            Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap();
         assert!(!other.exists() && layout.exists());
         assert_programs(CLIENT_INTERFACE, &["classify"]);
         steering.stop().await.unwrap();
@@ -213,7 +231,8 @@ fn routes_through_a_bridge() {
     let routes = || world.gateway.ip("route show").unwrap();
     let is_there = |to: &str| routes().lines().any(|line| line.starts_with(to));
     on_gateway(&world, async || {
-        let mut steering = Steering::start(setup(&world), &[]).await.unwrap();
+        let mut steering =
+            Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap();
         world.gateway.ip("link add mgmt0 type veth peer name peer0").unwrap();
         world.gateway.ip("link set mgmt0 up").unwrap();
         world.gateway.ip("route add 198.51.100.0/24 dev mgmt0").unwrap();
@@ -230,8 +249,13 @@ fn routes_through_a_bridge() {
         world.gateway.ip("route del 192.0.0.0/16").unwrap();
         steering.reconcile().await.unwrap();
         assert!(is_there("192.0.2.0/24 dev br0 proto 113"), "{}", routes());
-        // What is served no more has no route.
+        // Sessions may go on when their policy is gone; a new daemon has none.
         steering.publish(&[policy(&["10.77.1.0/24"])]).await.unwrap();
+        assert!(is_there("192.0.2.0/24 dev br0 proto 113"), "{}", routes());
+        drop(steering);
+        let left = [policy(&["10.77.1.0/24"])];
+        let steering =
+            Steering::start(setup(&world), &left, NOBODY, HeldPairs::default()).await.unwrap();
         assert!(!routes().contains("proto 113"), "{}", routes());
         steering.stop().await.unwrap();
     });
@@ -245,7 +269,10 @@ fn who_administers_the_gateway_is_not_locked_out() {
         let interface = if mode == Mode::Router { CLIENT_INTERFACE } else { BRIDGE };
         on_gateway(&world, async || {
             let everything = policy(&["0.0.0.0/0", "::/0"]);
-            let mut steering = Steering::start(setup(&world), &[everything]).await.unwrap();
+            let mut steering =
+                Steering::start(setup(&world), &[everything], NOBODY, HeldPairs::default())
+                    .await
+                    .unwrap();
             for family in Family::ALL {
                 let to = world.address(Host::GatewayForClient, family);
                 assert!(reaches(&world, to), "{mode:?} {to}");
@@ -262,8 +289,8 @@ fn who_administers_the_gateway_is_not_locked_out() {
     }
 }
 
-/// Counters belong to a policy and not to its place: they go on under its name, and those of
-/// another policy in that place start from nothing.
+/// Counters belong to a policy and not to its place: they go on under its name, also while it is
+/// gone, and those of another policy start from nothing.
 #[test]
 fn counters_follow_the_name() {
     let world = World::router().unwrap();
@@ -271,7 +298,10 @@ fn counters_follow_the_name() {
     let named = |name: &str| PolicyRule { name: name.to_owned(), ..policy(&["10.77.2.0/24"]) };
     let long = "ä".repeat(POLICY_NAME_BYTES);
     on_gateway(&world, async || {
-        let mut steering = Steering::start(setup(&world), &[named("a")]).await.unwrap();
+        let mut steering =
+            Steering::start(setup(&world), &[named("a")], NOBODY, HeldPairs::default())
+                .await
+                .unwrap();
         let counted = |steering: &Steering| {
             let policies = steering.status().unwrap().policies;
             policies.into_iter().map(|(name, counts)| (name, counts.down > 0)).collect::<Vec<_>>()
@@ -281,9 +311,10 @@ fn counters_follow_the_name() {
         steering.publish(&[named("a")]).await.unwrap();
         assert_eq!(counted(&steering), [("a".to_owned(), true)]);
         steering.publish(&[named(&long)]).await.unwrap();
-        assert_eq!(counted(&steering), []);
+        assert_eq!(counted(&steering), [("a".to_owned(), true)]);
         assert!(!reaches(&world, to));
-        assert_eq!(counted(&steering), [("ä".repeat(POLICY_NAME_BYTES / 2), true)]);
+        let cut = "ä".repeat(POLICY_NAME_BYTES / 2);
+        assert_eq!(counted(&steering), [("a".to_owned(), true), (cut, true)]);
         steering.stop().await.unwrap();
     });
 }
@@ -295,8 +326,7 @@ fn listeners_come_and_go() {
     on_gateway(&world, async || {
         let v4 = transparent_listener(SocketFamily::V4, 0, 2, 16).unwrap();
         let v6 = transparent_listener(SocketFamily::V6, 0, 2, 16).unwrap();
-        let everything = policy(&["0.0.0.0/0", "::/0"]);
-        let mut steering = Steering::start(setup(&world), &[everything]).await.unwrap();
+        let everything = [policy(&["0.0.0.0/0", "::/0"])];
         let to = Family::ALL.map(|family| world.address(Host::Server, family));
         for (name, listens_v4, listens_v6) in [
             ("none", false, false),
@@ -306,11 +336,21 @@ fn listeners_come_and_go() {
             ("none again", false, false),
         ] {
             let (v4, v6) = (listens_v4.then(|| v4.as_fd()), listens_v6.then(|| v6.as_fd()));
-            steering.register_listeners(v4, v6).unwrap();
-            steering.heartbeat().unwrap().beat().unwrap();
+            // Each takes over from the one before.
+            let listeners = Listeners { v4, v6 };
+            drop(
+                Steering::start(setup(&world), &everything, listeners, HeldPairs::default())
+                    .await
+                    .unwrap(),
+            );
             assert_eq!(to.map(|to| reaches(&world, to)), [listens_v4, listens_v6], "{name}");
         }
-        steering.stop().await.unwrap();
+        Steering::start(setup(&world), &[], NOBODY, HeldPairs::default())
+            .await
+            .unwrap()
+            .stop()
+            .await
+            .unwrap();
     });
 }
 
@@ -319,7 +359,7 @@ fn state_that_is_not_there_is_told_as_such() {
     let world = World::router().unwrap();
     let error = status(&world.pin_directory()).unwrap_err();
     assert!(matches!(error, SteeringError::NotRunning { .. }), "{error}");
-    let other = world.subdirectory("v2").unwrap();
+    let other = world.subdirectory("v3").unwrap();
     fs::write(other.join("maps"), "a file").unwrap();
     let error = status(world.directory()).unwrap_err();
     assert!(matches!(error, SteeringError::PinDirectory { .. }), "{error}");

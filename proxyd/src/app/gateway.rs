@@ -27,6 +27,7 @@ use crate::protocols::ssh::{Ssh, SshLimits};
 use crate::recording::Recordings;
 use crate::session::Session;
 use crate::session::registry::{Admission, Live, Registry, SessionLimits};
+use crate::steering::HeldPairs;
 use crate::store::Store;
 use crate::task::Group;
 
@@ -44,6 +45,8 @@ pub(super) struct Gateway {
     clock: Clock,
     means: RwLock<Arc<Means>>,
     in_force: InForce,
+    /// Between whom there are connections.
+    pairs: HeldPairs,
     registry: Registry,
     /// Connections refused before they became sessions, since it was last told.
     refused: AtomicU64,
@@ -65,10 +68,12 @@ impl Gateway {
         recordings: Recordings,
         limits: &Limits,
         policies: Arc<PolicySet>,
+        pairs: HeldPairs,
     ) -> Self {
         let host_keys = HostKeys::new(store.clone(), clock);
         let gateways = Arc::new(Gateways::default());
-        let (dialer, resolve_limit) = (dialer(limits), limits.connect_timeout);
+        let dialer = Dialer::new(limits.connect_timeout, pairs.clone());
+        let resolve_limit = limits.connect_timeout;
         let ctx = Ctx { clock, store, gateways, dialer, recordings, resolve_limit };
         let ssh = Ssh { clock, host_keys, limits: ssh_limits(limits) };
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
@@ -76,6 +81,7 @@ impl Gateway {
             clock,
             means: RwLock::new(Arc::new(Means { ctx, ssh, handshakes })),
             in_force: InForce::new(policies),
+            pairs,
             registry: Registry::new(session_limits(limits)),
             refused: AtomicU64::new(0),
             sessions: Group::new(),
@@ -85,6 +91,11 @@ impl Gateway {
     /// The policies in force.
     pub(super) const fn in_force(&self) -> &InForce {
         &self.in_force
+    }
+
+    /// The pairs of hosts that sessions have connections between.
+    pub(super) const fn pairs(&self) -> &HeldPairs {
+        &self.pairs
     }
 
     /// The live sessions.
@@ -103,7 +114,8 @@ impl Gateway {
         self.registry.set_limits(session_limits(limits));
         let before = self.means();
         let mut ctx = before.ctx.clone();
-        (ctx.dialer, ctx.resolve_limit) = (dialer(limits), limits.connect_timeout);
+        ctx.dialer = Dialer::new(limits.connect_timeout, self.pairs.clone());
+        ctx.resolve_limit = limits.connect_timeout;
         let ssh = Ssh { limits: ssh_limits(limits), ..before.ssh.clone() };
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let means = Arc::new(Means { ctx, ssh, handshakes });
@@ -183,9 +195,11 @@ impl Gateway {
             Err(reason) => return refuse(reason),
         };
         let session = Session::new(self.clock, flow, policies, entry, &live);
+        let pair = self.pairs.hold(client.ip(), original_destination.ip());
         self.sessions.start("session", async move {
             let accepted = Accepted { stream, handshake };
             serve(&means.ctx, &means.ssh, session, admitted, accepted).await;
+            drop(pair);
         });
     }
 
@@ -226,10 +240,6 @@ impl Gateway {
         // Nothing that runs under the lock can panic half way through a change.
         Arc::clone(&self.means.read().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-const fn dialer(limits: &Limits) -> Dialer {
-    Dialer::new(limits.connect_timeout)
 }
 
 const fn session_limits(limits: &Limits) -> SessionLimits {

@@ -36,7 +36,7 @@ use crate::handover::Handed;
 use crate::presence::Presence;
 use crate::recording::Recordings;
 use crate::steering::plan::PolicyRule;
-use crate::steering::{self, Steering, SteeringSetup};
+use crate::steering::{self, HeldPairs, Listeners, Steering, SteeringSetup};
 use crate::store::Store;
 use crate::task::Group;
 
@@ -65,7 +65,8 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
     let tasks = Group::new();
     let (setup, rules) = steering::plan::plan(&config.steering, &config.policy)?;
     let (taken, mut entrance, lock) = enter(file, &config, start).await?;
-    let (gateway, others) = build(&config, clock, lock, &tasks).await?;
+    let pairs = HeldPairs::default();
+    let (gateway, others) = build(&config, clock, lock, &tasks, pairs.clone()).await?;
     let operators = Operators { tasks: Group::new(), drained: CancellationToken::new() };
     let (orders, given) = mpsc::channel(ORDERS_WAITING_MAX);
     let (registry, earlier) = (gateway.registry().clone(), others.earlier().clone());
@@ -76,7 +77,7 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
     if taken.is_none() {
         place.publish().context(unknown)?;
     }
-    let steered = steer(setup, &rules, &entrance).await?;
+    let steered = steer(setup, &rules, &entrance, pairs).await?;
     let pulse = Pulse::start(clock, &steered)?;
     if let Some(taken) = taken {
         tokio::select! {
@@ -105,12 +106,12 @@ async fn steer(
     setup: SteeringSetup,
     rules: &[PolicyRule],
     entrance: &Entrance,
+    pairs: HeldPairs,
 ) -> anyhow::Result<Steering> {
-    let started = Steering::start(setup, rules).await;
-    let mut steered = started.context("steering cannot be started")?;
     let [v4, v6] = entrance.sockets();
-    steered.register_listeners(Some(v4), Some(v6))?;
-    Ok(steered)
+    let listeners = Listeners { v4: Some(v4), v6: Some(v6) };
+    let started = Steering::start(setup, rules, listeners, pairs).await;
+    started.context("steering cannot be started")
 }
 
 /// The listeners, with the daemon they were taken over from and the lock of its spool.
@@ -135,6 +136,7 @@ async fn build(
     clock: Clock,
     lock: Option<OwnedFd>,
     tasks: &Group,
+    pairs: HeldPairs,
 ) -> anyhow::Result<(Arc<Gateway>, Others)> {
     let storage = &config.storage;
     let files = [&storage.database, &storage.control_socket, &storage.signing_key_file];
@@ -151,7 +153,7 @@ async fn build(
     let others = Others::new(clock, presence, store.clone(), recordings.clone(), public);
     others.settle().await?;
     let policies = Arc::clone(&config.policy);
-    let gateway = Gateway::new(clock, store, recordings, &config.limits, policies);
+    let gateway = Gateway::new(clock, store, recordings, &config.limits, policies, pairs);
     Ok((Arc::new(gateway), others))
 }
 

@@ -208,7 +208,8 @@ impl Running {
         let Err(error) = self.steered.publish(&rules).await else { return Ok(()) };
         // A new daemon whose maps have another layout removes ours once its own programs run.
         warn!(%error, "Steering has to be begun again");
-        self.steered = steer(setup, &rules, &self.entrance).await?;
+        let pairs = self.gateway.pairs().clone();
+        self.steered = steer(setup, &rules, &self.entrance, pairs).await?;
         let pulse = Pulse::start(self.clock, &self.steered)?;
         mem::replace(&mut self.pulse, pulse).leave().await;
         info!("Steering is in force again");
@@ -253,6 +254,8 @@ impl Retired {
                 },
                 () = tick => {}
             }
+            // The daemon that serves forgets pairs that nobody claims.
+            self.gateway.pairs().refresh();
             self.gateway.recheck(&self.config.policy);
         }
     }

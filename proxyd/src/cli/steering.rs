@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use nix::net::if_::if_indextoname;
+use steering_common::layout::InForce;
+use steering_common::table::{CELLS_PER_ELEMENT, Engine, Ipv4Engine};
 
 use crate::{config, steering};
 
@@ -35,8 +37,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         None => "stopped".to_owned(),
     };
     writeln!(out, "gateway     {gateway}")?;
-    writeln!(out, "generation  {}", status.generation)?;
-    writeln!(out, "entries     {}", status.entries)?;
+    write_table(out, &status.table)?;
     for hook in &status.hooks {
         let interface = interface_name(hook.ifindex);
         writeln!(out, "hook        {} on {interface}", hook.program)?;
@@ -60,6 +61,23 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         writeln!(out, "{:24} {count:>12}", reason.name())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The table in force.
+fn write_table(out: &mut impl Write, table: &InForce) -> std::io::Result<()> {
+    let InForce { generation, bytes, took_ns, rules, prefixes, .. } = table;
+    let (kib, took_ms) = (bytes / 1024, took_ns / 1_000_000);
+    let engine = if table.engine == Engine::Direct as u32 { "direct" } else { "vectors" };
+    let ipv4 = if table.ipv4_engine == Ipv4Engine::Blocks as u32 { "blocks" } else { "trie" };
+    writeln!(out, "generation  {generation}, put in force in {took_ms} ms")?;
+    writeln!(out, "table       {rules} rules, {prefixes} prefixes, {kib} KiB")?;
+    writeln!(out, "engine      {engine}; IPv4 by {ipv4}, IPv6 by trie")?;
+    let InForce { blocks, nodes, cells, classes, .. } = table;
+    writeln!(
+        out,
+        "maps        {blocks} blocks, {nodes} nodes, {} cells, {classes} classes",
+        cells * CELLS_PER_ELEMENT
+    )
 }
 
 /// The name of an interface of this namespace, or its number where there is none.

@@ -23,6 +23,7 @@ fn steering_keys(old: &Steering, new: &Steering) -> Vec<&'static str> {
         ("steering.mark", old.mark == new.mark),
         ("steering.table", old.table == new.table),
         ("steering.pin_directory", old.pin_directory == new.pin_directory),
+        ("steering.table_memory_mib", old.table_memory_bytes == new.table_memory_bytes),
         ("steering.listen_port", old.listen_port == new.listen_port),
     ];
     keys.extend(differing(&checks));
@@ -165,6 +166,7 @@ mod tests {
             ("a limit", format!("{STEERING}[limits]\nsessions = 7\n"), ""),
             ("port", format!("{STEERING}listen_port = 7\n"), "steering.listen_port"),
             ("pins", format!("{STEERING}pin_directory = \"x\"\n"), "steering.pin_directory"),
+            ("memory", format!("{STEERING}table_memory_mib = 7\n"), "steering.table_memory_mib"),
             ("mark", format!("{STEERING}mark = 64\n"), "steering.mark"),
             ("table", format!("{STEERING}table = 64\n"), "steering.table"),
             ("client side", STEERING.replace("lan0", "lan1"), "steering.client_interfaces"),

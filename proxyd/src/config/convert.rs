@@ -251,6 +251,7 @@ pub(super) fn steering(directory: &Path, section: &file::Steering) -> Option<Ste
         mark: section.mark.get()?.0,
         table: section.table.get()?.0,
         pin_directory: path(directory, &section.pin_directory)?,
+        table_memory_bytes: count(&section.table_memory_mib)? << 20,
         listen_port: port(&section.listen_port)?,
     })
 }

@@ -62,6 +62,8 @@ pub struct Steering {
     pub table: u32,
     /// Where programs and maps are pinned.
     pub pin_directory: PathBuf,
+    /// What the compiled table may take, in bytes.
+    pub table_memory_bytes: usize,
     /// The local port of the listeners, not 0.
     pub listen_port: u16,
 }

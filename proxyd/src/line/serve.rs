@@ -14,6 +14,7 @@ use crate::recording::Recorder;
 use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::{Blame, Failure, Stop};
+use crate::steering::HeldPair;
 use crate::target;
 use crate::usermapping::{self, Authorized};
 
@@ -52,10 +53,12 @@ async fn run<P: Protocol>(
         Err(stop) => Err(stop),
     };
     match ready {
-        Ok(((authorized, server), begun)) => {
+        Ok((LoggedIn { authorized, server, pair }, begun)) => {
             *recorder = begun;
             let halves = (client, server);
-            protocol.relay(session, admitted, &authorized, halves, recorder).await
+            let relayed = protocol.relay(session, admitted, &authorized, halves, recorder).await;
+            drop(pair);
+            relayed
         }
         Err(stop) => {
             client.dismiss(&stop.text()).await;
@@ -72,6 +75,14 @@ async fn unless<T>(token: &CancellationToken, steps: impl Future<Output = T>) ->
     }
 }
 
+/// A session whose server let it in.
+struct LoggedIn<S> {
+    authorized: Authorized,
+    server: S,
+    /// As long as it is held, the server's answers find their way.
+    pair: Option<HeldPair>,
+}
+
 /// The steps between the first authentication attempt and the server's acceptance.
 async fn log_in<P: Protocol>(
     ctx: &Ctx,
@@ -79,7 +90,7 @@ async fn log_in<P: Protocol>(
     session: &mut Session,
     admitted: &Admitted,
     client: &mut P::Client,
-) -> Result<(Authorized, P::Server), Stop> {
+) -> Result<LoggedIn<P::Server>, Stop> {
     save(ctx, session).await.map_err(|error| Stop::gateway("open", error))?;
     step(session, "gateway-authentication");
     let user = ctx.gateways.authenticate(session, admitted, client).await?;
@@ -94,11 +105,11 @@ async fn log_in<P: Protocol>(
     step(session, "pre-channel-check");
     channel::pre_check(&ctx.clock, admitted, &authorized)?;
     step(session, "connect");
-    let link = ctx.dialer.connect(admitted, &authorized).await?;
+    let (link, pair) = ctx.dialer.connect(admitted, &authorized).await?;
     step(session, "server-authentication");
     let server = protocol.log_in(session, admitted, &authorized, link, client).await?;
     step(session, "relay");
-    Ok((authorized, server))
+    Ok(LoggedIn { authorized, server, pair })
 }
 
 /// Opens the trail where the policy records, and writes down what is known so far.

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use steering_common::decide::Connection;
+use steering_common::limits::POLICIES_MAX;
 use steering_common::rule::CompileError;
 
 /// Why the data plane cannot do what is asked.
@@ -88,11 +90,40 @@ pub enum SteeringError {
     /// Rules do not fit the table.
     #[error("cannot compile the steering rules")]
     Compile(#[source] CompileError),
-    /// What was written to the table was not read back.
-    #[error("generation {generation} of the steering table was not read back as written")]
-    TableReadBack {
-        /// The generation written.
-        generation: u32,
+    /// A new table does not answer as the rules do; it is not put in force.
+    #[error(
+        "the new steering table gives {found:#x} for {connection:?}, its rules {expected:#x}: this \
+         is a bug of proxyd, please report it"
+    )]
+    WrongVerdict {
+        /// The connection tried.
+        connection: Connection,
+        /// The packed verdict of the rules.
+        expected: u32,
+        /// The packed verdict of the table.
+        found: u32,
+    },
+    /// The kernel does not run a program for a test.
+    #[error("cannot try the new steering table")]
+    TestRun {
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// More policies than counters.
+    #[error("{count} connection policies are more than can be counted apart, {POLICIES_MAX}")]
+    TooManyPolicies {
+        /// How many.
+        count: usize,
+    },
+    /// A map cannot be used as memory.
+    #[error("cannot map {name} into memory")]
+    MapMemory {
+        /// The map.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
     },
     /// A pinned map is not what this daemon would make.
     #[error("pinned map {path} has another shape than this version expects: remove it")]
@@ -192,9 +223,6 @@ pub enum SteeringError {
         #[source]
         source: Box<aya::maps::MapError>,
     },
-    /// The kernel refused to wait for running programs.
-    #[error("cannot wait for running steering programs")]
-    Barrier(#[source] io::Error),
     /// The clock cannot be read.
     #[error("cannot read the monotonic clock")]
     Clock(#[source] io::Error),

@@ -8,19 +8,20 @@ use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
+use steering_common::compile::Compiled;
 
 use super::bpffs::{at, entries, remove_directory, remove_file};
 use super::interface::Interface;
 use super::maps::SHAPES;
 use super::stats::Hook;
-use super::{SteeringError, bpffs, maps};
+use super::{SteeringError, bpffs, maps, table};
 
 /// The programs, as `cargo xtask build-ebpf` made them; empty in a build that skipped it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PROXYD_EBPF_OBJECT"));
 
 /// Version of the map layouts, in the path of the pins: a daemon with other layouts does not
 /// take these over, it removes them once its own programs run.
-const LAYOUT: &str = "v2";
+const LAYOUT: &str = "v3";
 /// What the directories of all layouts begin with.
 const LAYOUT_PREFIX: char = 'v';
 
@@ -39,10 +40,13 @@ pub(crate) enum Program {
     ClassifyPort,
     /// Bridge mode, the bridge.
     Deliver,
+    /// Attached nowhere: tells what the table says.
+    Judge,
 }
 
 impl Program {
-    const ALL: [Self; 4] = [Self::Classify, Self::ReturnPath, Self::ClassifyPort, Self::Deliver];
+    const ALL: [Self; 5] =
+        [Self::Classify, Self::ReturnPath, Self::ClassifyPort, Self::Deliver, Self::Judge];
 
     /// The name in the object and of the pins.
     pub(crate) const fn name(self) -> &'static str {
@@ -51,6 +55,7 @@ impl Program {
             Self::ReturnPath => "return_path",
             Self::ClassifyPort => "classify_port",
             Self::Deliver => "deliver",
+            Self::Judge => "judge",
         }
     }
 }
@@ -179,18 +184,18 @@ fn remove_pins(root: &Path) -> Result<(), SteeringError> {
     outcome.and(remove_directory(root))
 }
 
-/// Loads the programs, with the maps already pinned or new ones that are pinned now.
-pub(crate) fn load(pins: &Pins) -> Result<Ebpf, SteeringError> {
-    if OBJECT.is_empty() {
-        return Err(SteeringError::NotEmbedded);
-    }
+/// Pins the maps that outlive a generation of the table, unless they are there.
+pub(crate) fn make_maps(pins: &Pins) -> Result<(), SteeringError> {
     pins.prepare()?;
     maps::check_pins(&pins.maps)?;
-    let mut loader = EbpfLoader::new();
-    for shape in &SHAPES {
-        loader.map_pin_path(shape.name, pins.maps.join(shape.name));
-    }
-    let mut ebpf = loader.load(OBJECT).map_err(|source| SteeringError::Load(Box::new(source)))?;
+    load_object(&mut loader(pins)).map(|_programs_not_loaded| ())
+}
+
+/// Loads the programs with the pinned maps, and maps of their own as large as `table` needs.
+pub(crate) fn load(pins: &Pins, table: &Compiled) -> Result<Ebpf, SteeringError> {
+    let mut loader = loader(pins);
+    table::size(&mut loader, table);
+    let mut ebpf = load_object(&mut loader)?;
     for program in Program::ALL {
         let loaded = find(&mut ebpf, program)?.load();
         loaded.map_err(|source| SteeringError::Program {
@@ -199,6 +204,22 @@ pub(crate) fn load(pins: &Pins) -> Result<Ebpf, SteeringError> {
         })?;
     }
     Ok(ebpf)
+}
+
+/// A loader that uses what is pinned, and pins what is not.
+fn loader(pins: &Pins) -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    for shape in &SHAPES {
+        loader.map_pin_path(shape.name, pins.maps.join(shape.name));
+    }
+    loader
+}
+
+fn load_object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, SteeringError> {
+    if OBJECT.is_empty() {
+        return Err(SteeringError::NotEmbedded);
+    }
+    loader.load(OBJECT).map_err(|source| SteeringError::Load(Box::new(source)))
 }
 
 /// Puts `program` on `interface`, before the programs of others, unless it is there. Takes over
@@ -265,7 +286,11 @@ fn link_error(path: &Path) -> impl Fn(LinkError) -> SteeringError + '_ {
     move |source| SteeringError::Link { path: path.to_owned(), source: Box::new(source) }
 }
 
-fn find(ebpf: &mut Ebpf, program: Program) -> Result<&mut SchedClassifier, SteeringError> {
+/// A program of a loaded object.
+pub(crate) fn find(
+    ebpf: &mut Ebpf,
+    program: Program,
+) -> Result<&mut SchedClassifier, SteeringError> {
     let name = program.name();
     let found = ebpf.program_mut(name).ok_or(SteeringError::NotInObject { name })?;
     found.try_into().map_err(|source| SteeringError::Program { name, source: Box::new(source) })

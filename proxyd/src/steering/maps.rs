@@ -1,29 +1,28 @@
-//! Typed wrappers of the pinned maps, and the two system calls that belong to them.
-#![expect(unsafe_code, reason = "clock_gettime and membarrier; each block says why")]
+//! Typed wrappers of the pinned maps: what outlives a generation of the table.
+#![expect(unsafe_code, reason = "clock_gettime, which programs read too; the block says why")]
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-use aya::Ebpf;
 use aya::maps::{
     Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, SockMap,
 };
 use aya::sys::SyscallError;
 use aya::util::nr_cpus;
-use steering_common::layout::{Port, Settings};
+use steering_common::layout::{InForce, Port, Settings};
 use steering_common::limits::{
-    ENTRIES_MAX, GENERATIONS, INTERFACES_MAX, LISTENER_SLOTS, LISTENER_V4, LISTENER_V6,
-    POLICIES_MAX, POLICY_NAME_BYTES,
+    INTERFACES_MAX, LISTENER_SLOTS, LISTENER_V4, LISTENER_V6, POLICIES_MAX, POLICY_NAME_BYTES,
+    TRACE_BYTES,
 };
+use steering_common::pairs::Pairs;
 use steering_common::stats::{PolicyCounts, REASONS};
-use steering_common::table::Entry;
 
-use super::SteeringError;
+use super::{Listeners, SteeringError};
 
 /// A policy's name in its map, filled up with zeros.
-type Name = [u8; POLICY_NAME_BYTES];
+pub(crate) type Name = [u8; POLICY_NAME_BYTES];
 
 /// Shape of a map, to compare a pinned one with what this daemon would make.
 pub(crate) struct Shape {
@@ -34,19 +33,23 @@ pub(crate) struct Shape {
     entries: u32,
 }
 
-/// Shape of every map of the programs.
-pub(crate) const SHAPES: [Shape; 10] = [
+/// Shape of every map that is pinned.
+pub(crate) const SHAPES: [Shape; 11] = [
     shape::<u32, Settings>("SETTINGS", 1),
-    shape::<u32, u32>("ACTIVE", 1),
-    shape::<u32, u32>("LENGTHS", GENERATIONS),
-    shape::<u32, Entry>("ENTRIES", GENERATIONS * ENTRIES_MAX),
+    shape::<u32, InForce>("IN_FORCE", 1),
     shape::<u32, Port>("PORTS", INTERFACES_MAX),
     shape::<u32, u32>("LISTENERS", LISTENER_SLOTS),
     shape::<u32, u64>("HEARTBEAT", 1),
+    shape::<u32, Pairs>(PAIRS, 1),
     shape::<u32, u64>("REASON_COUNTS", REASONS),
     shape::<u32, PolicyCounts>("POLICY_COUNTS", POLICIES_MAX),
     shape::<u32, Name>("POLICY_NAMES", POLICIES_MAX),
+    shape::<u32, u64>("TRACING", 1),
+    Shape { name: "TRACE", key_bytes: 0, value_bytes: 0, entries: TRACE_BYTES },
 ];
+
+/// The map of the filter of address pairs.
+pub(crate) const PAIRS: &str = "PAIRS";
 
 const fn shape<K, V>(name: &'static str, entries: u32) -> Shape {
     Shape { name, key_bytes: size_of::<K>(), value_bytes: size_of::<V>(), entries }
@@ -74,9 +77,7 @@ pub(crate) fn check_pins(directory: &Path) -> Result<(), SteeringError> {
 /// The maps that the daemon writes.
 pub(crate) struct Maps {
     settings: Array<MapData, Settings>,
-    active: Array<MapData, u32>,
-    lengths: Array<MapData, u32>,
-    entries: Array<MapData, Entry>,
+    in_force: Array<MapData, InForce>,
     ports: HashMap<MapData, u32, Port>,
     listeners: SockMap<MapData>,
     policies: PerCpuArray<MapData, PolicyCounts>,
@@ -84,17 +85,15 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object.
-    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, SteeringError> {
+    /// Opens the pinned maps.
+    pub(crate) fn open(directory: &Path) -> Result<Self, SteeringError> {
         Ok(Self {
-            settings: take(ebpf, "SETTINGS")?,
-            active: take(ebpf, "ACTIVE")?,
-            lengths: take(ebpf, "LENGTHS")?,
-            entries: take(ebpf, "ENTRIES")?,
-            ports: take(ebpf, "PORTS")?,
-            listeners: take(ebpf, "LISTENERS")?,
-            policies: take(ebpf, "POLICY_COUNTS")?,
-            names: take(ebpf, "POLICY_NAMES")?,
+            settings: open(directory, "SETTINGS")?,
+            in_force: open(directory, "IN_FORCE")?,
+            ports: open(directory, "PORTS")?,
+            listeners: open(directory, "LISTENERS")?,
+            policies: open(directory, "POLICY_COUNTS")?,
+            names: open(directory, "POLICY_NAMES")?,
         })
     }
 
@@ -103,46 +102,25 @@ impl Maps {
         self.settings.set(0, settings, 0).map_err(during("SETTINGS"))
     }
 
-    /// The generation that the programs read, 0 or 1.
-    pub(crate) fn active(&self) -> Result<u32, SteeringError> {
-        self.active.get(&0, 0).map_err(during("ACTIVE"))
+    /// The table that was last put in force; all zero where none was.
+    pub(crate) fn in_force(&self) -> Result<InForce, SteeringError> {
+        self.in_force.get(&0, 0).map_err(during("IN_FORCE"))
     }
 
-    /// Makes the programs read `generation`, and waits until none reads another.
-    pub(crate) fn activate(&mut self, generation: u32) -> Result<(), SteeringError> {
-        self.active.set(0, generation, 0).map_err(during("ACTIVE"))?;
-        wait_for_programs().map_err(SteeringError::Barrier)
+    /// Says which table is in force.
+    pub(crate) fn set_in_force(&mut self, table: InForce) -> Result<(), SteeringError> {
+        self.in_force.set(0, table, 0).map_err(during("IN_FORCE"))
     }
 
-    /// Writes a generation of the table that is not in use.
-    pub(crate) fn write_table(
-        &mut self,
-        generation: u32,
-        table: &[Entry],
-    ) -> Result<(), SteeringError> {
-        let first = generation * ENTRIES_MAX;
-        for (index, entry) in (first..).zip(table) {
-            self.entries.set(index, *entry, 0).map_err(during("ENTRIES"))?;
-        }
-        let length = u32::try_from(table.len()).unwrap_or(ENTRIES_MAX);
-        self.lengths.set(generation, length, 0).map_err(during("LENGTHS"))
+    /// The names of the policies by slot; empty for a slot that none ever had.
+    pub(crate) fn names(&self) -> Result<Vec<Name>, SteeringError> {
+        let name = |slot| self.names.get(&slot, 0).map_err(during("POLICY_NAMES"));
+        (0..POLICIES_MAX).map(name).collect()
     }
 
-    /// Reads a generation of the table.
-    pub(crate) fn read_table(&self, generation: u32) -> Result<Vec<Entry>, SteeringError> {
-        let length = self.lengths.get(&generation, 0).map_err(during("LENGTHS"))?;
-        let first = generation * ENTRIES_MAX;
-        (first..first + length.min(ENTRIES_MAX))
-            .map(|index| self.entries.get(&index, 0).map_err(during("ENTRIES")))
-            .collect()
-    }
-
-    /// Names the policy whose counters stand in a slot: those of another policy start from 0.
-    pub(crate) fn set_name(&mut self, slot: u32, name: &str) -> Result<(), SteeringError> {
-        let name = to_name(name);
-        if self.names.get(&slot, 0).map_err(during("POLICY_NAMES"))? == name {
-            return Ok(());
-        }
+    /// Names the policy whose counters stand in a slot, which start from 0.
+    pub(crate) fn set_name(&mut self, slot: u16, name: Name) -> Result<(), SteeringError> {
+        let slot = u32::from(slot);
         let cpus = nr_cpus().map_err(|(_what, source)| SteeringError::Processors(source))?;
         let none = PerCpuValues::try_from(vec![PolicyCounts::default(); cpus]);
         let none = none.map_err(SteeringError::Processors)?;
@@ -155,13 +133,19 @@ impl Maps {
         self.ports.insert(ifindex, port, 0).map_err(during("PORTS"))
     }
 
+    /// Forgets the bridge ports that are not in `keep`.
+    pub(crate) fn forget_ports(&mut self, keep: &[u32]) -> Result<(), SteeringError> {
+        let known: Vec<u32> =
+            self.ports.keys().collect::<Result<_, _>>().map_err(during("PORTS"))?;
+        for gone in known.iter().filter(|ifindex| !keep.contains(ifindex)) {
+            self.ports.remove(gone).map_err(during("PORTS"))?;
+        }
+        Ok(())
+    }
+
     /// Registers the listeners; they replace those of a daemon before, and absent ones too.
-    pub(crate) fn set_listeners(
-        &mut self,
-        v4: Option<BorrowedFd<'_>>,
-        v6: Option<BorrowedFd<'_>>,
-    ) -> Result<(), SteeringError> {
-        for (slot, listener) in [(LISTENER_V4, v4), (LISTENER_V6, v6)] {
+    pub(crate) fn set_listeners(&mut self, listeners: Listeners<'_>) -> Result<(), SteeringError> {
+        for (slot, listener) in [(LISTENER_V4, listeners.v4), (LISTENER_V6, listeners.v6)] {
             let changed = match listener {
                 Some(listener) => self.listeners.set(slot, &listener.as_raw_fd(), 0),
                 None => self.listeners.clear_index(&slot).or_else(unless_empty),
@@ -173,7 +157,7 @@ impl Maps {
 }
 
 /// The name as it stands in its map, cut to what fits.
-fn to_name(name: &str) -> Name {
+pub(crate) fn to_name(name: &str) -> Name {
     let mut bytes = [0; POLICY_NAME_BYTES];
     let end = name.floor_char_boundary(POLICY_NAME_BYTES);
     for (to, from) in bytes.iter_mut().zip(name.bytes().take(end)) {
@@ -210,7 +194,7 @@ impl Heartbeat {
     /// # Errors
     /// When the map cannot be written, which is not expected.
     pub fn beat(&mut self) -> Result<(), SteeringError> {
-        let now_ns = monotonic_ns().map_err(SteeringError::Clock)?;
+        let now_ns = monotonic_ns()?;
         self.map.set(0, now_ns, 0).map_err(during("HEARTBEAT"))
     }
 
@@ -225,8 +209,7 @@ impl Heartbeat {
 
 /// The maps that counters and state are read from.
 pub(crate) struct Counters {
-    active: Array<MapData, u32>,
-    lengths: Array<MapData, u32>,
+    in_force: Array<MapData, InForce>,
     heartbeat: Array<MapData, u64>,
     reasons: PerCpuArray<MapData, u64>,
     policies: PerCpuArray<MapData, PolicyCounts>,
@@ -237,8 +220,7 @@ impl Counters {
     /// Opens the pinned maps; works without a daemon.
     pub(crate) fn open(directory: &Path) -> Result<Self, SteeringError> {
         Ok(Self {
-            active: open(directory, "ACTIVE")?,
-            lengths: open(directory, "LENGTHS")?,
+            in_force: open(directory, "IN_FORCE")?,
             heartbeat: open(directory, "HEARTBEAT")?,
             reasons: open(directory, "REASON_COUNTS")?,
             policies: open(directory, "POLICY_COUNTS")?,
@@ -246,17 +228,15 @@ impl Counters {
         })
     }
 
-    /// Generation in use, and its entries.
-    pub(crate) fn table(&self) -> Result<(u32, u32), SteeringError> {
-        let generation = self.active.get(&0, 0).map_err(during("ACTIVE"))?;
-        let length = self.lengths.get(&generation, 0).map_err(during("LENGTHS"))?;
-        Ok((generation, length))
+    /// The table in force.
+    pub(crate) fn in_force(&self) -> Result<InForce, SteeringError> {
+        self.in_force.get(&0, 0).map_err(during("IN_FORCE"))
     }
 
     /// How long the daemon has been silent, in nanoseconds; `None` before it first reported.
     pub(crate) fn silence_ns(&self) -> Result<Option<u64>, SteeringError> {
         let reported_ns = self.heartbeat.get(&0, 0).map_err(during("HEARTBEAT"))?;
-        let now_ns = monotonic_ns().map_err(SteeringError::Clock)?;
+        let now_ns = monotonic_ns()?;
         Ok((reported_ns != 0).then(|| now_ns.saturating_sub(reported_ns)))
     }
 
@@ -285,15 +265,8 @@ impl Counters {
     }
 }
 
-fn take<T>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, SteeringError>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    let map = ebpf.take_map(name).ok_or(SteeringError::NotInObject { name })?;
-    T::try_from(map).map_err(during(name))
-}
-
-fn open<T>(directory: &Path, name: &'static str) -> Result<T, SteeringError>
+/// Opens a pinned map.
+pub(crate) fn open<T>(directory: &Path, name: &'static str) -> Result<T, SteeringError>
 where
     T: TryFrom<Map, Error = MapError>,
 {
@@ -321,29 +294,22 @@ fn unreadable(directory: &Path, source: io::Error) -> SteeringError {
     }
 }
 
-const fn during(name: &'static str) -> impl Fn(MapError) -> SteeringError {
+/// A failure of the map called `name`.
+pub(crate) const fn during(name: &'static str) -> impl Fn(MapError) -> SteeringError {
     move |source| SteeringError::Map { name, source: Box::new(source) }
 }
 
 /// The clock that programs read with `bpf_ktime_get_ns`.
-fn monotonic_ns() -> io::Result<u64> {
+pub(crate) fn monotonic_ns() -> Result<u64, SteeringError> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is a valid place for the result.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     if result != 0 {
-        return Err(io::Error::last_os_error());
+        return Err(SteeringError::Clock(io::Error::last_os_error()));
     }
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
     Ok(seconds * 1_000_000_000 + nanoseconds)
-}
-
-/// Waits until every program run that began before has ended. The barrier waits for an RCU grace
-/// period, and programs run inside RCU read sections.
-fn wait_for_programs() -> io::Result<()> {
-    // SAFETY: takes no pointers.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -9,31 +9,37 @@ mod error;
 mod interface;
 mod load;
 mod maps;
+mod pairs;
+mod probe;
 mod route;
+mod slots;
 mod stats;
 mod sync;
+pub mod table;
 pub mod plan;
 
+use std::collections::HashSet;
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use aya::Ebpf;
 use rtnetlink::Handle;
-use steering_common::layout::{Port, Settings};
+use steering_common::compile::Room;
+use steering_common::layout::{InForce, Port, Settings};
 use steering_common::limits::HEARTBEAT_LIMIT_NS;
-use steering_common::rule::{Prefix, compile};
-use steering_common::table::Entry;
+use steering_common::rule::{Prefix, Rule};
 
 use self::interface::Interface;
 use self::load::{Pins, Program};
-use self::maps::Maps;
+use self::maps::{Maps, to_name};
 use self::plan::PolicyRule;
+use self::sync::Generation;
 
 pub use self::error::SteeringError;
 pub use self::load::OBJECT;
 pub use self::maps::Heartbeat;
+pub use self::pairs::{HeldPair, HeldPairs};
 pub use self::stats::{Hook, Status, status};
 
 /// Priority of the policy routing rule: before the main table (32766), after the local one (0).
@@ -50,6 +56,17 @@ pub struct SteeringSetup {
     pub socket_mark: u32,
     /// Directory of the pins, on a bpffs; bpffs is mounted there if none is.
     pub pin_directory: PathBuf,
+    /// What a table may take.
+    pub room: Room,
+}
+
+/// The sockets that redirected connections go to; either may be absent.
+#[derive(Debug, Clone, Copy)]
+pub struct Listeners<'fd> {
+    /// Of IPv4.
+    pub v4: Option<BorrowedFd<'fd>>,
+    /// Of IPv6.
+    pub v6: Option<BorrowedFd<'fd>>,
 }
 
 /// How the gateway stands between clients and servers.
@@ -80,6 +97,10 @@ pub struct Routing {
     pub rule_priority: u32,
 }
 
+/// Rounds of [`Steering::reconcile`] between two rotations of the filter of address pairs: at one
+/// every five seconds ten minutes, much longer than anything remains of a closed connection.
+const ROUNDS_PER_ROTATION: u32 = 120;
+
 /// The running data plane.
 ///
 /// Dropping it leaves everything in place: programs, table and routes go on without the daemon, and
@@ -87,23 +108,33 @@ pub struct Routing {
 pub struct Steering {
     setup: SteeringSetup,
     pins: Pins,
-    ebpf: Ebpf,
+    generation: Generation,
     maps: Maps,
-    rules: Vec<PolicyRule>,
+    pairs: HeldPairs,
+    policies: Vec<PolicyRule>,
     /// This host's addresses, as they are in the table.
     addresses: Vec<IpAddr>,
+    /// Prefixes that were in a policy since the start: sessions go on when their policy is gone.
+    served: Vec<Prefix>,
     /// Prefixes that are not reached over the bridge, as they were last told of.
     elsewhere: Vec<Prefix>,
+    rounds: u32,
 }
 
 impl Steering {
-    /// Starts steering by `rules`, or takes over from the daemon that did before. Redirecting rules
-    /// take effect with the first listener and heartbeat.
+    /// Starts steering by `policies` to `listeners`, or takes over from the daemon that did before.
+    /// The daemon has to give its sign of life from now on, and to hold the pairs of hosts that it
+    /// has connections between.
     ///
     /// # Errors
     /// When the setup does not fit the host, or the kernel refuses. The table that was in force
     /// stays; where none was, nothing is left behind.
-    pub async fn start(setup: SteeringSetup, rules: &[PolicyRule]) -> Result<Self, SteeringError> {
+    pub async fn start(
+        setup: SteeringSetup,
+        policies: &[PolicyRule],
+        listeners: Listeners<'_>,
+        pairs: HeldPairs,
+    ) -> Result<Self, SteeringError> {
         check(&setup)?;
         // Before anything is loaded: a wrong name must leave nothing behind.
         route::with_netlink(async |handle| {
@@ -112,18 +143,29 @@ impl Steering {
         .await?;
         let pins = Pins::new(&setup.pin_directory);
         let is_first = !pins.exist();
-        let started = Self::bring_up(setup.clone(), rules).await;
+        let started = Self::bring_up(setup.clone(), policies, listeners, pairs).await;
         if started.is_err() && is_first {
             undo(&pins).await;
         }
         started
     }
 
-    /// Hooks and routes first, the table last: packets are given away only when all can take them.
-    async fn bring_up(setup: SteeringSetup, rules: &[PolicyRule]) -> Result<Self, SteeringError> {
+    /// The hooks last: packets are given away only when all can take them.
+    async fn bring_up(
+        setup: SteeringSetup,
+        policies: &[PolicyRule],
+        listeners: Listeners<'_>,
+        pairs: HeldPairs,
+    ) -> Result<Self, SteeringError> {
+        let began_ns = maps::monotonic_ns()?;
         let pins = Pins::new(&setup.pin_directory);
-        let mut ebpf = load::load(&pins)?;
-        let mut maps = Maps::take(&mut ebpf)?;
+        let knew_pairs = pins.maps().join(maps::PAIRS).exists();
+        let addresses = own_addresses().await?;
+        load::make_maps(&pins)?;
+        let mut maps = Maps::open(pins.maps())?;
+        pairs.attach(pins.maps(), !knew_pairs)?;
+        let rules = with_slots(&mut maps, policies)?;
+        let generation = sync::build(&pins, &rules, &addresses, setup.room)?;
         // Before the programs use another mark than the daemon before.
         route::with_netlink(async |handle| route::add(&handle, &setup.routing).await).await?;
         maps.set_settings(Settings {
@@ -131,61 +173,86 @@ impl Steering {
             route_mark: setup.routing.route_mark,
             heartbeat_limit_ns: HEARTBEAT_LIMIT_NS,
         })?;
-        let (addresses, elsewhere) = (Vec::new(), Vec::new());
-        let mut steering =
-            Self { setup, pins, ebpf, maps, rules: Vec::new(), addresses, elsewhere };
-        steering.publish(rules).await?;
+        maps.set_listeners(listeners)?;
+        let mut steering = Self {
+            setup,
+            pins,
+            generation,
+            maps,
+            pairs,
+            policies: policies.to_vec(),
+            addresses,
+            served: Vec::new(),
+            elsewhere: Vec::new(),
+            rounds: 0,
+        };
+        steering.heartbeat()?.beat()?;
+        steering.serve(policies);
+        steering.arrange().await?;
+        steering.tell_in_force(began_ns)?;
         steering.pins.remove_other_layouts()?;
         Ok(steering)
     }
 
-    /// Registers the listeners that redirected connections go to; either may be absent.
-    ///
-    /// # Errors
-    /// When a descriptor is not a listening TCP socket.
-    pub fn register_listeners(
-        &mut self,
-        v4: Option<BorrowedFd<'_>>,
-        v6: Option<BorrowedFd<'_>>,
-    ) -> Result<(), SteeringError> {
-        self.maps.set_listeners(v4, v6)
-    }
-
-    /// Puts `rules` in force for new connections.
+    /// Puts `policies` in force for new connections.
     ///
     /// # Errors
     /// When they do not fit the table, or hooks and routes are not as they should be; the old
-    /// rules stay.
-    pub async fn publish(&mut self, rules: &[PolicyRule]) -> Result<(), SteeringError> {
+    /// policies stay.
+    pub async fn publish(&mut self, policies: &[PolicyRule]) -> Result<(), SteeringError> {
+        self.serve(policies);
+        self.arrange().await?;
         let addresses = own_addresses().await?;
-        let table = compiled(rules, &addresses)?;
-        let before = mem::replace(&mut self.rules, rules.to_vec());
-        let arranged = self.arrange().await;
-        let published = arranged.and_then(|()| sync::publish(&mut self.maps, &table));
-        if published.is_err() {
-            self.rules = before;
-            return published;
-        }
-        self.addresses = addresses;
-        self.name_policies()
+        self.replace(policies.to_vec(), addresses).await
     }
 
-    /// Names the policies beside their counters.
-    fn name_policies(&mut self) -> Result<(), SteeringError> {
-        for PolicyRule { name, rule, .. } in &self.rules {
-            self.maps.set_name(u32::from(rule.policy), name)?;
+    /// Replaces the table: all hooks change to the new one, or stay with the old.
+    async fn replace(
+        &mut self,
+        policies: Vec<PolicyRule>,
+        addresses: Vec<IpAddr>,
+    ) -> Result<(), SteeringError> {
+        let began_ns = maps::monotonic_ns()?;
+        let rules = with_slots(&mut self.maps, &policies)?;
+        let generation = sync::build(&self.pins, &rules, &addresses, self.setup.room)?;
+        let before = mem::replace(&mut self.generation, generation);
+        if let Err(error) = self.exchange().await {
+            self.generation = before;
+            if let Err(error) = self.exchange().await {
+                tracing::error!(%error, "A hook keeps steering by a table that was given up");
+            }
+            return Err(error);
         }
-        Ok(())
+        (self.policies, self.addresses) = (policies, addresses);
+        self.tell_in_force(began_ns)
     }
 
-    /// Brings hooks, routes and table to what they should be: call it now and then, so that an
-    /// interface or bridge port that comes later is steered, a route that somebody removed comes
+    /// Exchanges the programs of all hooks that are there for those of the present generation.
+    async fn exchange(&mut self) -> Result<(), SteeringError> {
+        let interfaces = route::with_netlink(async |handle| interface::list(&handle).await).await?;
+        let Hooks { wanted, .. } = hooks(&self.setup.mode, &interfaces);
+        wanted.iter().try_for_each(|(program, interface)| self.attach(*program, interface))
+    }
+
+    fn tell_in_force(&mut self, began_ns: u64) -> Result<(), SteeringError> {
+        let generation = self.maps.in_force()?.generation + 1;
+        let took_ns = maps::monotonic_ns()?.saturating_sub(began_ns);
+        self.maps.set_in_force(InForce { generation, took_ns, ..self.generation.sizes })
+    }
+
+    /// Brings hooks, routes and table to what they should be: call it every five seconds, so that
+    /// an interface or bridge port that comes later is steered, a route that somebody removed comes
     /// back, and this host's own addresses are those it has now.
     ///
     /// # Errors
     /// With the first thing that failed: an interface is missing, or the kernel refuses. All else
     /// is as it should be.
     pub async fn reconcile(&mut self) -> Result<(), SteeringError> {
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(ROUNDS_PER_ROTATION) {
+            self.pairs.rotate();
+        }
+        self.pairs.refresh();
         let arranged = self.arrange().await;
         arranged.and(self.follow_addresses().await)
     }
@@ -193,10 +260,21 @@ impl Steering {
     async fn follow_addresses(&mut self) -> Result<(), SteeringError> {
         let addresses = own_addresses().await?;
         if addresses != self.addresses {
-            sync::publish(&mut self.maps, &compiled(&self.rules, &addresses)?)?;
-            self.addresses = addresses;
+            self.replace(self.policies.clone(), addresses).await?;
         }
         Ok(())
+    }
+
+    /// Remembers the subnets of clients and servers that the proxy must reach.
+    fn serve(&mut self, policies: &[PolicyRule]) {
+        let mut known: HashSet<_> = self.served.iter().copied().collect();
+        for PolicyRule { rule, .. } in policies {
+            for prefix in rule.sources.iter().chain(&rule.destinations) {
+                if known.insert(*prefix) {
+                    self.served.push(*prefix);
+                }
+            }
+        }
     }
 
     /// Brings hooks and routes to what they should be.
@@ -248,7 +326,8 @@ impl Steering {
         }
         let keep: Vec<_> =
             wanted.iter().map(|(program, interface)| (*program, interface.index)).collect();
-        outcome.and(self.pins.detach_others(&keep))
+        let ports: Vec<_> = keep.iter().map(|(_, ifindex)| *ifindex).collect();
+        outcome.and(self.pins.detach_others(&keep)).and(self.maps.forget_ports(&ports))
     }
 
     fn attach(&mut self, program: Program, interface: &Interface) -> Result<(), SteeringError> {
@@ -258,7 +337,7 @@ impl Steering {
                 .ok_or_else(|| SteeringError::NoPortAddress { name: interface.name.clone() })?;
             self.maps.set_port(interface.index, Port { address, reserved: [0; 2] })?;
         }
-        load::attach(&mut self.ebpf, &self.pins, program, interface)
+        load::attach(&mut self.generation.ebpf, &self.pins, program, interface)
     }
 
     async fn reach_servers(
@@ -268,8 +347,7 @@ impl Steering {
     ) -> Result<(), SteeringError> {
         let Mode::Bridge { bridge } = &self.setup.mode else { return Ok(()) };
         let bridge = interface::find(interfaces, bridge)?;
-        let served = served_prefixes(&self.rules);
-        let elsewhere = route::reach_through_bridge(handle, bridge.index, &served).await?;
+        let elsewhere = route::reach_through_bridge(handle, bridge.index, &self.served).await?;
         for prefix in elsewhere.iter().filter(|prefix| !self.elsewhere.contains(prefix)) {
             tracing::warn!(
                 %prefix,
@@ -287,8 +365,19 @@ async fn own_addresses() -> Result<Vec<IpAddr>, SteeringError> {
     route::with_netlink(async |handle| interface::addresses(&handle).await).await
 }
 
-fn compiled(rules: &[PolicyRule], addresses: &[IpAddr]) -> Result<Vec<Entry>, SteeringError> {
-    compile(&plan::on_host(rules, addresses)).map_err(SteeringError::Compile)
+/// The rules of `policies`, each with the counter slot of its policy, which has its name from now.
+fn with_slots(maps: &mut Maps, policies: &[PolicyRule]) -> Result<Vec<Rule>, SteeringError> {
+    let names: Vec<_> = policies.iter().map(|policy| to_name(&policy.name)).collect();
+    let slots = slots::assign(&maps.names()?, &names);
+    let slots = slots.ok_or(SteeringError::TooManyPolicies { count: policies.len() })?;
+    let mut rules = Vec::with_capacity(policies.len());
+    for ((policy, name), slot) in policies.iter().zip(names).zip(slots) {
+        if slot.is_new {
+            maps.set_name(slot.number, name)?;
+        }
+        rules.push(Rule { policy: slot.number, ..policy.rule.clone() });
+    }
+    Ok(rules)
 }
 
 /// Removes all there is in this namespace; the first failure is told.
@@ -376,17 +465,4 @@ fn hooks<'a>(mode: &Mode, interfaces: &'a [Interface]) -> Hooks<'a> {
         },
     }
     hooks
-}
-
-/// The subnets of clients and servers that the proxy must reach.
-fn served_prefixes(rules: &[PolicyRule]) -> Vec<Prefix> {
-    let mut served: Vec<Prefix> = Vec::new();
-    for PolicyRule { rule, .. } in rules {
-        for prefix in rule.sources.iter().chain(&rule.destinations) {
-            if !served.contains(prefix) {
-                served.push(*prefix);
-            }
-        }
-    }
-    served
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use steering_common::layout::InForce;
 use steering_common::limits::{HEARTBEAT_LIMIT_NS, POLICIES_MAX};
 use steering_common::stats::{PolicyCounts, Reason};
 
@@ -15,10 +16,8 @@ use super::maps::Counters;
 pub struct Status {
     /// Hooks attached, as `program` on the interface with `ifindex`.
     pub hooks: Vec<Hook>,
-    /// Generation of the table in use, 0 or 1.
-    pub generation: u32,
-    /// Entries of that generation.
-    pub entries: u32,
+    /// The table in force.
+    pub table: InForce,
     /// How long ago the daemon reported; `None` when it never did or said that it leaves.
     pub silence: Option<Duration>,
     /// Packets by reason, in the order of the counters.
@@ -59,7 +58,7 @@ impl Status {
 pub fn status(pin_directory: &Path) -> Result<Status, SteeringError> {
     let pins = Pins::new(pin_directory);
     let counters = Counters::open(pins.maps())?;
-    let (generation, entries) = counters.table()?;
+    let table = counters.in_force()?;
     let mut reasons = Vec::with_capacity(Reason::ALL.len());
     for reason in Reason::ALL {
         reasons.push((reason, counters.reason(reason as u32)?));
@@ -72,5 +71,5 @@ pub fn status(pin_directory: &Path) -> Result<Status, SteeringError> {
         }
     }
     let silence = counters.silence_ns()?.map(Duration::from_nanos);
-    Ok(Status { hooks: pins.hooks()?, generation, entries, silence, reasons, policies })
+    Ok(Status { hooks: pins.hooks()?, table, silence, reasons, policies })
 }

@@ -1,14 +1,12 @@
-//! Ordered rules, as the policies say them, and their compilation into table entries.
+//! Ordered rules, as the policies say them.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
 
 use crate::action::{Action, OnDown};
 use crate::flow::{Family, Words, words_v4, words_v6};
-use crate::limits::{ENTRIES_MAX, POLICIES_MAX};
-use crate::table::{ANY_FAMILY, ANY_INTERFACE, ANY_VLAN, Entry, Masked};
+use crate::limits::{POLICIES_MAX, RULES_MAX};
 
 /// Largest VLAN identifier; 4095 is reserved (IEEE 802.1Q).
 pub const VLAN_MAX: u16 = 4094;
@@ -34,10 +32,12 @@ pub struct Rule {
     pub on_down: OnDown,
     /// Counter slot of the policy; a slot keeps its counts when rules are replaced.
     pub policy: u16,
+    /// Whether connections to an address of this host pass, whatever the action says.
+    pub spares_host: bool,
 }
 
 /// An address prefix; host bits are zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix {
     address: IpAddr,
     length: u8,
@@ -91,20 +91,6 @@ impl Prefix {
     pub fn covers(&self, inner: &Self) -> bool {
         self.length <= inner.length
             && Self::new(inner.address, self.length).is_ok_and(|cut| cut == *self)
-    }
-
-    fn masked(&self) -> Masked {
-        let bits = u32::from(self.length);
-        match self.address {
-            IpAddr::V4(v4) => {
-                let mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-                Masked { network: words_v4(v4.octets()), mask: words_v4(mask.to_be_bytes()) }
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-                Masked { network: words_v6(v6.octets()), mask: words_v6(mask.to_be_bytes()) }
-            }
-        }
     }
 }
 
@@ -180,12 +166,17 @@ pub enum CompileError {
         /// The slot given.
         slot: u16,
     },
-    /// More entries than a generation of the table holds.
-    TooManyEntries {
-        /// Position of the rule that no longer fits, from 0.
-        rule: usize,
-        /// Entries needed up to and with that rule.
-        needed: usize,
+    /// More rules than a set of rules holds.
+    TooManyRules {
+        /// How many there are.
+        count: usize,
+    },
+    /// More memory needed than the table may take.
+    TooLarge {
+        /// Bytes needed, or known to be needed so far.
+        bytes: usize,
+        /// Bytes allowed.
+        limit: usize,
     },
 }
 
@@ -202,94 +193,19 @@ impl fmt::Display for CompileError {
             Self::PolicySlot { rule, slot } => {
                 write!(f, "rule {rule}: counter slot {slot} is not below {POLICIES_MAX}")
             }
-            Self::TooManyEntries { rule, needed } => write!(
+            Self::TooManyRules { count } => {
+                write!(f, "{count} rules are more than {RULES_MAX}")
+            }
+            Self::TooLarge { bytes, limit } => write!(
                 f,
-                "rule {rule}: {needed} table entries needed, {ENTRIES_MAX} is the limit \
-                 (a rule takes sources x destinations x port ranges x interfaces x VLANs)"
+                "the steering table would take {bytes} bytes, {limit} are allowed: merge address \
+                 ranges, or raise steering.table_memory_mib"
             ),
         }
     }
 }
 
 impl core::error::Error for CompileError {}
-
-/// The entries of `rules`, in order.
-///
-/// # Errors
-/// When a rule names a slot or VLAN that cannot exist, or the table would not fit.
-pub fn compile(rules: &[Rule]) -> Result<Vec<Entry>, CompileError> {
-    let mut entries = Vec::new();
-    for (index, rule) in rules.iter().enumerate() {
-        check(index, rule)?;
-        expand(rule, |entry| {
-            entries.push(entry);
-            if entries.len() > ENTRIES_MAX as usize {
-                return Err(CompileError::TooManyEntries { rule: index, needed: entries.len() });
-            }
-            Ok(())
-        })?;
-    }
-    Ok(entries)
-}
-
-fn check(index: usize, rule: &Rule) -> Result<(), CompileError> {
-    if u32::from(rule.policy) >= POLICIES_MAX {
-        return Err(CompileError::PolicySlot { rule: index, slot: rule.policy });
-    }
-    match rule.vlans.iter().find(|vlan| **vlan > VLAN_MAX) {
-        Some(vlan) => Err(CompileError::Vlan { rule: index, vlan: *vlan }),
-        None => Ok(()),
-    }
-}
-
-/// Calls `emit` with one entry per combination of fields that a packet can have.
-fn expand<E>(rule: &Rule, mut emit: impl FnMut(Entry) -> Result<(), E>) -> Result<(), E> {
-    for (family, source, destination) in address_pairs(rule) {
-        for range in or_any(&rule.ports, PortRange::ALL) {
-            for ifindex in or_any(&rule.interfaces, ANY_INTERFACE) {
-                for vlan in or_any(&rule.vlans, ANY_VLAN) {
-                    emit(Entry {
-                        source,
-                        destination,
-                        ifindex,
-                        port_first: range.first,
-                        port_last: range.last,
-                        vlan,
-                        policy: rule.policy,
-                        family,
-                        action: rule.action as u8,
-                        on_down: rule.on_down as u8,
-                        reserved: 0,
-                    })?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Pairs of one IP version; a pair of two versions matches no packet and is left out.
-fn address_pairs(rule: &Rule) -> impl Iterator<Item = (u8, Masked, Masked)> {
-    let sources = or_any(&prefixes(&rule.sources), (ANY_FAMILY, Masked::ANY));
-    let destinations = or_any(&prefixes(&rule.destinations), (ANY_FAMILY, Masked::ANY));
-    sources.into_iter().flat_map(move |(source_family, source)| {
-        destinations.clone().into_iter().filter_map(move |(family, destination)| {
-            match (source_family, family) {
-                (ANY_FAMILY, family) | (family, ANY_FAMILY) => Some((family, source, destination)),
-                (source, other) if source != other => None,
-                (family, _) => Some((family, source, destination)),
-            }
-        })
-    })
-}
-
-fn prefixes(list: &[Prefix]) -> Vec<(u8, Masked)> {
-    list.iter().map(|prefix| (prefix.family() as u8, prefix.masked())).collect()
-}
-
-fn or_any<T: Copy>(list: &[T], any: T) -> Vec<T> {
-    if list.is_empty() { vec![any] } else { list.to_vec() }
-}
 
 /// The words of an address, and its IP version.
 #[must_use]
@@ -299,6 +215,3 @@ pub const fn words(address: IpAddr) -> (Family, Words) {
         IpAddr::V6(v6) => (Family::V6, words_v6(v6.octets())),
     }
 }
-
-#[cfg(test)]
-mod tests;
