@@ -1,5 +1,6 @@
-//! What all sessions share; made once, when the daemon starts.
+//! What all sessions share; made when the daemon starts, and again when its limits change.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -9,14 +10,14 @@ use crate::recording::Recordings;
 use crate::store::Store;
 
 /// Shared handles; only the line sees them together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Ctx {
     /// The clock.
     pub clock: Clock,
     /// The database.
     pub store: Store,
     /// Gateway authentication.
-    pub gateways: Gateways,
+    pub gateways: Arc<Gateways>,
     /// Connections to servers.
     pub dialer: Dialer,
     /// Trails.

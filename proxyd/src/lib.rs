@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod task;
+pub mod presence;
 pub mod config;
 pub mod session;
 pub mod store;
@@ -26,5 +27,6 @@ pub mod ctx;
 pub mod line;
 pub mod protocols;
 pub mod control;
+pub mod handover;
 pub mod app;
 pub mod cli;

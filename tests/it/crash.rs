@@ -2,28 +2,23 @@
 //! finds.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use e2e::peer::ssh::Client;
 use e2e::peer::sshd::{self, Sshd};
-use e2e::process::Process;
 use e2e::proxyd::{Proxyd, Settings};
 use e2e::wait::{Stopwatch, wait_until};
 use e2e::world::{Family, Host, World};
 
 use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, connection_on, library};
+use crate::traffic::beside_unmatched_traffic;
 
 /// The port of each policy: what becomes of a new connection while no proxy listens.
 const DROP_PORT: u16 = 22;
 const RESET_PORT: u16 = 2401;
 /// The server itself listens here too.
 const FORWARD_PORT: u16 = sshd::UNMATCHED_PORT;
-/// No policy names this port.
-const OTHER_PORT: u16 = 7000;
-
 /// The most that may be lost of a session (promise 1 of the audit trail).
 const LOSS_NS: u64 = 1_000_000_000;
 
@@ -32,9 +27,6 @@ const RECOVERED: i32 = 3;
 
 /// How long a connection that nobody answers is tried.
 const UNANSWERED: Duration = Duration::from_secs(2);
-
-/// How long a round trip of unmatched traffic may take on a busy machine.
-const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 
 /// Prints the time (nanoseconds) about fifty times a second.
 const TICKS: &str = "while date +%s%N; do sleep 0.02; done";
@@ -172,55 +164,6 @@ fn while_no_proxy_listens(world: &World) -> Vec<TcpStream> {
         forwarded
     };
     Family::ALL.map(try_all).into()
-}
-
-/// Does `work` while a TCP flow and pings pass that no policy names; none of them may notice.
-fn beside_unmatched_traffic(world: &World, work: impl FnOnce()) {
-    let to = SocketAddr::new(world.address(Host::Server, Family::V4), OTHER_PORT);
-    let mut ping = world.client.command("ping");
-    ping.args(["-i", "0.05", &to.ip().to_string()]);
-    let ping = Process::start(&mut ping, "ping", world.directory()).unwrap();
-    let listener = world.server.inside(|| TcpListener::bind(to)).unwrap().unwrap();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let (stream, _peer) = listener.accept().unwrap();
-            let (mut reader, mut writer) = (&stream, &stream);
-            std::io::copy(&mut reader, &mut writer).unwrap();
-        });
-        let flow = scope.spawn(|| round_trips(world, to, &done));
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        done.store(true, Ordering::Release);
-        let (count, slowest) = flow.join().unwrap();
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
-        assert!(count > 100, "{count} round trips");
-        assert!(slowest < ROUND_TRIP_MAX, "a round trip took {slowest:?}");
-    });
-    ping.signal(nix::sys::signal::Signal::SIGINT).unwrap();
-    let pinged = ping.finish(LIMIT).unwrap().text();
-    assert!(pinged.contains(" 0% packet loss"), "{pinged}");
-}
-
-/// Sends numbers over one TCP connection and gets each back, until `done`: how many, and the
-/// longest time one took.
-fn round_trips(world: &World, to: SocketAddr, done: &AtomicBool) -> (u64, Duration) {
-    let mut stream = world.client.inside(|| TcpStream::connect(to)).unwrap().unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let (mut count, mut slowest) = (0_u64, Duration::ZERO);
-    while !done.load(Ordering::Acquire) {
-        let clock = Stopwatch::start();
-        stream.write_all(&count.to_be_bytes()).unwrap();
-        let mut back = [0; 8];
-        stream.read_exact(&mut back).unwrap();
-        assert_eq!(u64::from_be_bytes(back), count);
-        slowest = slowest.max(clock.elapsed());
-        count += 1;
-        thread::park_timeout(Duration::from_millis(2));
-    }
-    (count, slowest)
 }
 
 /// A stop that is asked for gives sessions their time, then ends them; the user is told.

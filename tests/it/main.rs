@@ -13,6 +13,8 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
 mod ssh_channels;
@@ -33,7 +35,11 @@ mod steering_setup;
 #[cfg(test)]
 mod trail;
 #[cfg(test)]
+mod traffic;
+#[cfg(test)]
 mod unmatched;
+#[cfg(test)]
+mod upgrade;
 
 #[cfg(test)]
 mod tests {

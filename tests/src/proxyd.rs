@@ -60,7 +60,7 @@ impl<'w> Proxyd<'w> {
         Ok(proxyd)
     }
 
-    /// Writes another configuration, for the next start.
+    /// Writes another configuration, for the next start or reload.
     pub fn configure(&self, settings: Settings<'_>) -> anyhow::Result<()> {
         let text = configuration(self.world, &self.directory, settings);
         fs::write(self.config(), text).context("cannot write the configuration")
@@ -68,21 +68,26 @@ impl<'w> Proxyd<'w> {
 
     /// Starts it and waits until it serves.
     pub fn launch(&mut self) -> anyhow::Result<()> {
-        let mut command = self.world.gateway.command(&self.binary);
-        command.args(["run", "--log", "info,proxyd=debug", "--config"]).arg(self.config());
-        command.env("RUST_BACKTRACE", "1");
-        let mut process = Process::start(&mut command, "proxyd", &self.directory)?;
-        let mut ended = false;
-        wait_until("proxyd to be ready", START_LIMIT, || {
-            ended = process.status().is_ok_and(|status| status.is_some());
-            ended || process.stderr().is_ok_and(|log| log.contains("Ready"))
-        })
-        .with_context(|| process.stderr().unwrap_or_default())?;
-        if ended {
-            bail!("proxyd ended at once: {}", process.stderr()?);
-        }
+        let mut process = self.spawn("")?;
+        await_ready(&mut process)?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Starts another daemon that takes over from this one, and waits until it serves; gives the
+    /// one before, which still has its sessions.
+    pub fn take_over(&mut self) -> anyhow::Result<Process> {
+        let mut new = self.spawn("--take-over")?;
+        await_ready(&mut new)?;
+        self.process.replace(new).context("proxyd is not running")
+    }
+
+    /// Starts another daemon with this option; does not wait for it.
+    pub fn spawn(&self, option: &str) -> anyhow::Result<Process> {
+        let mut command = self.world.gateway.command(&self.binary);
+        command.args(["run", "--log", "info,proxyd=debug"]).args(option.split_whitespace());
+        command.arg("--config").arg(self.config()).env("RUST_BACKTRACE", "1");
+        Process::start(&mut command, "proxyd", &self.directory)
     }
 
     /// Its configuration file.
@@ -109,6 +114,12 @@ impl<'w> Proxyd<'w> {
         self.directory.join("spool").join(name)
     }
 
+    /// Its control socket.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.directory.join("control.sock")
+    }
+
     /// A directory for files that belong to it.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -123,6 +134,11 @@ impl<'w> Proxyd<'w> {
     /// The process.
     pub fn process(&mut self) -> anyhow::Result<&mut Process> {
         self.process.as_mut().context("proxyd is not running")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.as_ref().context("proxyd is not running")?.signal(signal)
     }
 
     /// Asks it to stop and waits for its end, which has to be a success.
@@ -156,6 +172,12 @@ impl<'w> Proxyd<'w> {
         serde_json::from_slice(&listed.stdout).context("the list of sessions is not JSON")
     }
 
+    /// Reads its configuration file again; gives how `proxyd ctl reload` ended.
+    pub fn reload(&self) -> anyhow::Result<Finished> {
+        let config = self.config();
+        self.command("ctl reload --config", &[&config])
+    }
+
     /// Ends a live session.
     pub fn terminate(&self, id: &str) -> anyhow::Result<()> {
         let config = self.config();
@@ -176,6 +198,20 @@ impl Drop for Proxyd<'_> {
             process.tell_if_failing();
         }
     }
+}
+
+/// Waits until a daemon serves.
+fn await_ready(process: &mut Process) -> anyhow::Result<()> {
+    let mut ended = false;
+    wait_until("proxyd to be ready", START_LIMIT, || {
+        ended = process.status().is_ok_and(|status| status.is_some());
+        ended || process.stderr().is_ok_and(|log| log.contains("Ready"))
+    })
+    .with_context(|| process.stderr().unwrap_or_default())?;
+    if ended {
+        bail!("proxyd ended at once: {}", process.stderr()?);
+    }
+    Ok(())
 }
 
 /// Makes an identity of an auditor: the file that holds it, and its recipient.

@@ -12,7 +12,7 @@ use crate::config;
 use crate::control::{self, Answer, Request};
 use crate::session::registry::Live;
 
-/// Ask a running gateway: list its live sessions, end one.
+/// Ask a running gateway: list its live sessions, end one, reload the configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file of the gateway; it names the control socket.
@@ -35,16 +35,21 @@ enum Command {
         /// The session, as `sessions` lists it.
         id: Uuid,
     },
+    /// Read the configuration file again, as SIGHUP does.
+    ///
+    /// New connections meet the new policies. A file with an error, or one that changes what only
+    /// a restart can, changes nothing.
+    Reload,
 }
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    let config = config::load(&args.config)?;
-    let socket = &config.storage.control_socket;
+    let socket = config::control_socket(&args.config)?;
     let request = match args.command {
-        Command::Sessions { .. } => Request::Sessions,
-        Command::Terminate { id } => Request::Terminate { id },
+        Command::Sessions { .. } => Request::Sessions { own: false },
+        Command::Terminate { id } => Request::Terminate { id, own: false },
+        Command::Reload => Request::Reload,
     };
-    let answer = control::ask(socket, request)
+    let answer = control::ask(&socket, &request)
         .with_context(|| format!("no gateway answers at {}; is it running?", socket.display()))?;
     match answer {
         Answer::Sessions { sessions } => {
@@ -62,7 +67,13 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         Answer::Terminated { found: false } => {
             anyhow::bail!("there is no live session with this id")
         }
-        Answer::Refused { error } => anyhow::bail!("the gateway did not understand: {error}"),
+        Answer::Reloaded { summary } => {
+            writeln!(out, "{summary}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Answer::Unchanged { problem } => anyhow::bail!("nothing was changed: {problem}"),
+        Answer::Retiring => anyhow::bail!("the gateway answered what was not asked"),
+        Answer::Refused { error } => anyhow::bail!("the gateway refused: {error}"),
     }
 }
 

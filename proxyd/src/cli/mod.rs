@@ -36,6 +36,7 @@ Examples:
                                                say which policy decides, and why
   proxyd run --config proxyd.toml              run the gateway
   proxyd ctl --config proxyd.toml sessions     list the live sessions
+  proxyd ctl --config proxyd.toml reload       read the configuration again
   proxyd trail verify SESSION.trail            prove that a recording is whole";
 
 #[derive(Debug, Subcommand)]

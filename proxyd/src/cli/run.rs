@@ -5,19 +5,24 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use crate::app::{self, Start};
+use crate::config;
 use crate::telemetry::{self, LogFormat};
-use crate::{app, config};
 
 /// Run the gateway until SIGTERM or SIGINT.
 ///
 /// At the signal no new connections are taken, running sessions get `limits.drain_timeout_s` to
-/// end, and steering is removed. Needs root: it loads an eBPF program and connects from clients'
-/// addresses.
+/// end, and steering is removed. SIGHUP reads the configuration file again. Needs root: it loads an
+/// eBPF program and connects from clients' addresses.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = super::DEFAULT_CONFIG)]
     config: PathBuf,
+    /// Take over from the gateway that runs with this configuration file: no connection is lost,
+    /// and its sessions go on in it until they end. If this fails, that gateway goes on.
+    #[arg(long)]
+    take_over: bool,
     /// What is logged: a level (error, warn, info, debug, trace) or a list of target=level.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     log: String,
@@ -37,6 +42,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .thread_name("proxyd")
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(app::run(config))?;
+    let start = if args.take_over { Start::TakeOver } else { Start::Fresh };
+    runtime.block_on(app::run(&args.config, config, start))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -267,9 +267,10 @@ pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
         authentication_timeout: seconds(&section.authentication_timeout_s)?,
         question_timeout: seconds(&section.question_timeout_s)?,
         connect_timeout: seconds(&section.connect_timeout_s)?,
-        idle_timeout: Some(seconds(&section.idle_timeout_s)?).filter(|limit| !limit.is_zero()),
+        idle_timeout: some_seconds(&section.idle_timeout_s)?,
         authentication_attempts: section.authentication_attempts.get()?.0,
         drain_timeout: seconds(&section.drain_timeout_s)?,
+        takeover_drain_timeout: some_seconds(&section.takeover_drain_timeout_s)?,
     })
 }
 
@@ -294,6 +295,13 @@ fn path(directory: &Path, field: &Field<FilePath>) -> Option<PathBuf> {
 
 fn seconds<const MIN: u32, const MAX: u32>(field: &Field<Int<MIN, MAX>>) -> Option<Duration> {
     Some(Duration::from_secs(u64::from(field.get()?.0)))
+}
+
+/// A time limit that 0 switches off.
+fn some_seconds<const MIN: u32, const MAX: u32>(
+    field: &Field<Int<MIN, MAX>>,
+) -> Option<Option<Duration>> {
+    Some(Some(seconds(field)?).filter(|limit| !limit.is_zero()))
 }
 
 fn count<const MIN: u32, const MAX: u32>(field: &Field<Int<MIN, MAX>>) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use proxyd_policy::channel::ChannelKind;
-use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, Protocol};
+use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, OnReload, Protocol};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{HostPattern, PortRange};
 use proxyd_policy::pattern::Pattern;
@@ -129,6 +129,9 @@ section! {
         authentication_attempts: Int<1, 100> = Or(Int(6));
         /// For running sessions to end after a stop was asked for; then they are ended.
         drain_timeout_s: Int<0, DAY_S> = Or(Int(30));
+        /// For running sessions to end after another daemon took over; then they are ended. 0 is
+        /// no limit.
+        takeover_drain_timeout_s: Int<0, { 30 * DAY_S }> = Or(Int(0));
     }
 }
 
@@ -182,6 +185,9 @@ section! {
         /// What becomes of matching new connections while no proxy listens; `on_proxy_down` of
         /// `[steering]` when left out.
         on_proxy_down: Option<OnProxyDown> = Or(None);
+        /// What becomes of running sessions that a changed configuration no longer allows: "keep"
+        /// lets them go on, "terminate" ends them.
+        on_reload: OnReload = Or(OnReload::Keep);
         /// Allows stored credentials to be used without gateway authentication.
         allow_unauthenticated_gateway: bool = Or(false);
     }

@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, checked as a whole before anything is used.
 
+pub mod change;
 pub mod doc;
 pub mod report;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use proxyd_policy::PolicySet;
 use proxyd_policy::connection::OnProxyDown;
 use proxyd_policy::time::{LocalTime, Weekday};
+use toml::de::DeTable;
 
 use report::Report;
 
@@ -117,6 +119,8 @@ pub struct Limits {
     pub authentication_attempts: u32,
     /// For running sessions to end after a stop was asked for.
     pub drain_timeout: Duration,
+    /// For running sessions to end after another daemon took over; absent: no limit.
+    pub takeover_drain_timeout: Option<Duration>,
 }
 
 /// Where state and evidence go; every path is absolute if the path of the file was.
@@ -171,6 +175,30 @@ pub enum LoadError {
 /// # Errors
 /// Fails when the file cannot be read, and when it has any error; then the report has them all.
 pub fn load(file: &Path) -> Result<Config, LoadError> {
+    check(file, read(file)?).map_err(LoadError::Invalid)
+}
+
+/// The control socket that a configuration file names, also where the rest of it has errors: the
+/// daemon that runs was started with an earlier state of the file.
+///
+/// # Errors
+/// Fails when the file cannot be read, and when it has errors and names no control socket.
+pub fn control_socket(file: &Path) -> Result<PathBuf, LoadError> {
+    let source = read(file)?;
+    match named_socket(&source) {
+        Some(path) => Ok(directory(file).join(path)),
+        None => Ok(check(file, source).map_err(LoadError::Invalid)?.storage.control_socket),
+    }
+}
+
+/// The text of `storage.control_socket`, whatever else is there.
+fn named_socket(source: &str) -> Option<String> {
+    let (document, _broken) = DeTable::parse_recoverable(source);
+    let storage = document.get_ref().get("storage")?.as_ref().as_table()?;
+    storage.get("control_socket")?.as_ref().as_str().map(str::to_owned)
+}
+
+fn read(file: &Path) -> Result<String, LoadError> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|opened| opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
@@ -178,9 +206,7 @@ pub fn load(file: &Path) -> Result<Config, LoadError> {
     if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
         return Err(LoadError::TooLarge { file: file.to_owned() });
     }
-    let source = String::from_utf8(bytes)
-        .map_err(|error| LoadError::NotUtf8 { file: file.to_owned(), error })?;
-    check(file, source).map_err(LoadError::Invalid)
+    String::from_utf8(bytes).map_err(|error| LoadError::NotUtf8 { file: file.to_owned(), error })
 }
 
 /// Checks the text of a configuration file; `file` names it in the report, and relative paths
@@ -189,8 +215,7 @@ pub fn load(file: &Path) -> Result<Config, LoadError> {
 /// # Errors
 /// The report of all errors and warnings, when there is at least one error.
 pub fn check(file: &Path, source: String) -> Result<Config, Report> {
-    let directory = file.parent().unwrap_or_else(|| Path::new(""));
-    let (config, problems) = resolve::resolve(directory, &source);
+    let (config, problems) = resolve::resolve(directory(file), &source);
     let report = problems.into_report(file.display().to_string(), source);
     match config {
         Some(resolved) if report.error_count() == 0 => Ok(Config {
@@ -203,6 +228,11 @@ pub fn check(file: &Path, source: String) -> Result<Config, Report> {
         }),
         Some(_) | None => Err(report),
     }
+}
+
+/// Where relative paths of a file start.
+fn directory(file: &Path) -> &Path {
+    file.parent().unwrap_or_else(|| Path::new(""))
 }
 
 /// What the clock of a time zone shows at `at`; `None` when the zone is not known (any more), which

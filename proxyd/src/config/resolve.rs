@@ -190,6 +190,7 @@ impl Policies {
             audit: audit?,
             on_recording_failure: *section.on_recording_failure.get()?,
             on_proxy_down: (*section.on_proxy_down.get()?).or(on_proxy_down)?,
+            on_reload: *section.on_reload.get()?,
         })
     }
 }

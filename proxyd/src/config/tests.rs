@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use proxyd_policy::connection::OnProxyDown;
+use proxyd_policy::connection::{OnProxyDown, OnReload};
 use proxyd_policy::settings::HostKeyCheck;
 use proxyd_policy::time::Weekday;
 
 use super::report::{Problem, Report};
-use super::{Config, SteeringMode, check, load, local_time};
+use super::{Config, SteeringMode, check, control_socket, load, local_time};
 
 /// A file that uses every kind of section, without problems.
 const GOOD: &str = r#"
@@ -19,6 +19,7 @@ on_proxy_down = "reset"
 
 [limits]
 idle_timeout_s = 600
+takeover_drain_timeout_s = 86400
 
 [storage]
 spool = "spool"
@@ -49,6 +50,7 @@ authentication = "staff"
 channels = "shell-and-files"
 audit = "sealed"
 on_proxy_down = "forward"
+on_reload = "terminate"
 
 [[settings_policy]]
 name = "ssh-modern"
@@ -131,6 +133,12 @@ fn a_whole_file() {
     };
     assert_eq!(client_interfaces, &["lan0"]);
     assert_eq!(config.limits.idle_timeout.map(|limit| limit.as_secs()), Some(600));
+    let takeover = config.limits.takeover_drain_timeout;
+    assert_eq!(takeover.map(|limit| limit.as_secs()), Some(86_400));
+    assert_eq!(
+        accepted("[steering]\nclient_interfaces = [\"x\"]").limits.takeover_drain_timeout,
+        None
+    );
     assert_eq!(config.limits.sessions, 20_000);
     assert_eq!(config.storage.spool, Path::new("/etc/proxyd/spool"));
     assert_eq!(config.storage.database, Path::new("/var/lib/proxyd/proxyd.db"));
@@ -140,6 +148,7 @@ fn a_whole_file() {
     assert_eq!(admins.on_proxy_down, OnProxyDown::Reset);
     assert_eq!(admins.settings.server_side.host_key_check, HostKeyCheck::Known);
     assert_eq!(by_name.on_proxy_down, OnProxyDown::Forward);
+    assert_eq!((admins.on_reload, by_name.on_reload), (OnReload::Keep, OnReload::Terminate));
     assert_eq!(by_name.settings.name, "default");
     assert_eq!(by_name.settings.server_side.host_key_check, HostKeyCheck::AcceptFirst);
     let time = admins.channels.rules.first().and_then(|rule| rule.time.as_ref());
@@ -409,6 +418,28 @@ fn any_cut_of_a_file_is_judged() {
             assert!(report.to_string().contains("error"), "cut at {end}");
         }
     }
+}
+
+#[test]
+fn the_control_socket_is_found_in_a_file_with_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxyd.toml");
+    let own = directory.path().join("own.sock");
+    let socket = "[storage]\ncontrol_socket = \"own.sock\"\n";
+    let cases = [
+        ("the default", good(), Some("/run/proxyd/control.sock".into())),
+        ("named", socket.to_owned(), Some(own.clone())),
+        ("errors elsewhere", format!("{socket}[limits]\nsessions = 0\n"), Some(own.clone())),
+        ("broken elsewhere", format!("{socket}[limits\nsessions = 1\n"), Some(own)),
+        ("errors and no name", "[limits]\nsessions = 0\n".to_owned(), None),
+        ("not a text", "[storage]\ncontrol_socket = 7\n".to_owned(), None),
+    ];
+    for (name, text, expected) in cases {
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(control_socket(&file).ok(), expected, "{name}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    control_socket(&file).unwrap_err();
 }
 
 #[test]

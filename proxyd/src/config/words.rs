@@ -2,7 +2,9 @@
 
 use ipnet::IpNet;
 use proxyd_policy::channel::ChannelKind;
-use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, Protocol, SourcePolicy};
+use proxyd_policy::connection::{
+    OnProxyDown, OnRecordingFailure, OnReload, Protocol, SourcePolicy,
+};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{Host, HostName, HostPattern, PortRange, parse_prefix};
 use proxyd_policy::pattern::Pattern;
@@ -27,6 +29,7 @@ words!(
     "terminate" => OnRecordingFailure::Terminate,
     "continue" => OnRecordingFailure::Continue
 );
+words!(OnReload: "keep" => OnReload::Keep, "terminate" => OnReload::Terminate);
 words!(
     SourcePolicy:
     "client" => SourcePolicy::Client,

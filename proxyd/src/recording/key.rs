@@ -62,7 +62,7 @@ mod tests {
     fn a_key_is_made_once_and_kept_from_others() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let spool = Spool::new(at("spool"), at("store")).unwrap();
+        let spool = Spool::new(at("spool"), at("store"), None).unwrap();
         let made = read_or_make(&at("key"), &spool).unwrap();
         assert_eq!(read_or_make(&at("key"), &spool).unwrap().public(), made.public());
         fs::set_permissions(at("key"), fs::Permissions::from_mode(0o640)).unwrap();

@@ -8,7 +8,8 @@ mod recorder;
 mod spool;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use proxyd_policy::audit::AuditPolicy;
 use proxyd_policy::connection::ConnectionPolicy;
@@ -20,6 +21,7 @@ pub use self::recorder::Recorder;
 pub use self::spool::Recovered;
 use self::spool::Spool;
 use crate::clock::Clock;
+use crate::config::Storage;
 use crate::session::Session;
 use crate::task::Group;
 
@@ -37,10 +39,16 @@ pub enum RecordingError {
         #[source]
         source: std::io::Error,
     },
-    /// Another daemon writes there.
+    /// Another daemon serves with it.
     #[error("another proxyd uses the spool {path}; each needs its own")]
     Locked {
         /// The spool.
+        path: PathBuf,
+    },
+    /// What was handed over is the lock of another spool.
+    #[error("the lock that was handed over is not {path}")]
+    OtherLock {
+        /// The lock of this spool.
         path: PathBuf,
     },
     /// A batch was recorded into while the writer was behind, which is a bug.
@@ -96,25 +104,34 @@ pub struct Recordings {
 }
 
 impl Recordings {
-    /// Recordings that are spooled in one directory and stored in another, both of which are made
-    /// where they are missing; fails where another daemon uses the spool.
+    /// Recordings in the directories of `storage`, which are made where they are missing; fails
+    /// where another daemon uses the spool and has not `handed` over its lock.
     ///
-    /// The key that signs them is read from `key_file`, and made where there neither is a key nor
-    /// a trail that one has signed.
+    /// The key that signs them is read from its file, and made where there neither is a key nor a
+    /// trail that one has signed.
     pub fn open(
         clock: Clock,
-        spool: PathBuf,
-        store: PathBuf,
-        key_file: &Path,
+        storage: &Storage,
+        handed: Option<OwnedFd>,
         tasks: Group,
     ) -> Result<Self, RecordingError> {
-        let spool = Spool::new(spool, store)?;
-        let signing_key = key::read_or_make(key_file, &spool)?;
+        let spool = Spool::new(storage.spool.clone(), storage.trails.clone(), handed)?;
+        let signing_key = key::read_or_make(&storage.signing_key_file, &spool)?;
         info!(key = %signing_key.public(), "Trails are signed");
         Ok(Self { clock, spool, signing_key, tasks })
     }
 
-    /// Closes and stores the trails that an earlier daemon left open; blocks.
+    /// The lock of the spool, to be handed over; fails once it was given up.
+    pub fn share_lock(&self) -> Result<OwnedFd, RecordingError> {
+        self.spool.share_lock()
+    }
+
+    /// Gives up the lock of the spool; trails that are being written can still be ended.
+    pub fn give_up_lock(&self) {
+        self.spool.give_up_lock();
+    }
+
+    /// Closes and stores the trails that dead daemons left open; blocks.
     pub fn recover(&self) -> Result<Vec<Recovered>, RecordingError> {
         self.spool.recover(&self.signing_key, self.clock.wall_ns())
     }

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxyd_trail::{Recovery, SigningKey, TrailError};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 use uuid::Uuid;
 
 use super::RecordingError;
@@ -18,15 +19,30 @@ const SUFFIX: &str = ".trail";
 /// Trails are for the daemon and for whoever it hands them to.
 const FILE_MODE: u32 = 0o600;
 
-/// Held by the daemon that writes the spool.
+/// Held by the daemon that serves.
 const LOCK: &str = ".lock";
 
-/// The two directories of trails, of which this daemon is the only writer.
+/// The two directories of trails.
+///
+/// One daemon holds the lock of the spool. Others may still write trails there whose sessions they
+/// had before they gave it up; each trail is locked by whoever writes it.
 #[derive(Debug, Clone)]
 pub(super) struct Spool {
     spool: PathBuf,
     store: PathBuf,
-    _lock: Arc<File>,
+    /// None once it was given up.
+    lock: Arc<Mutex<Option<File>>>,
+}
+
+/// A new file in the spool.
+#[derive(Debug)]
+pub(super) struct Created {
+    /// To be written.
+    pub(super) file: File,
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// Keeps others from closing the trail, until it is in the store.
+    pub(super) lock: File,
 }
 
 /// A trail that an earlier daemon left open.
@@ -39,20 +55,58 @@ pub struct Recovered {
 }
 
 impl Spool {
-    pub(super) fn new(spool: PathBuf, store: PathBuf) -> Result<Self, RecordingError> {
+    /// Both directories, made where they are missing; takes the lock, or goes on with the one that
+    /// the daemon before has handed over.
+    pub(super) fn new(
+        spool: PathBuf,
+        store: PathBuf,
+        handed: Option<OwnedFd>,
+    ) -> Result<Self, RecordingError> {
         for directory in [&spool, &store] {
             fs::create_dir_all(directory).map_err(file("make the directory", directory))?;
         }
         let path = spool.join(LOCK);
-        let lock = File::create(&path).map_err(file("make the lock", &path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { spool, store, _lock: Arc::new(lock) }),
-            // Recovery would close the trails of its live sessions.
-            Err(TryLockError::WouldBlock) => Err(RecordingError::Locked { path: spool }),
-            Err(TryLockError::Error(source)) => {
-                Err(RecordingError::File { doing: "lock the spool with", path, source })
+        let own = File::create(&path).map_err(file("make the lock", &path))?;
+        let lock = match handed.map(File::from) {
+            Some(handed) => {
+                if !is_one_file(&handed, &own).map_err(file("look at the lock", &path))? {
+                    return Err(RecordingError::OtherLock { path });
+                }
+                handed
             }
-        }
+            None => match own.try_lock() {
+                Ok(()) => own,
+                // Two daemons that serve would take each other's connections and hooks.
+                Err(TryLockError::WouldBlock) => {
+                    return Err(RecordingError::Locked { path: spool });
+                }
+                Err(TryLockError::Error(source)) => {
+                    return Err(RecordingError::File {
+                        doing: "lock the spool with",
+                        path,
+                        source,
+                    });
+                }
+            },
+        };
+        Ok(Self { spool, store, lock: Arc::new(Mutex::new(Some(lock))) })
+    }
+
+    /// The lock, for the daemon that takes over; both hold it until one gives it up or ends.
+    pub(super) fn share_lock(&self) -> Result<OwnedFd, RecordingError> {
+        let gone = || io::Error::other("it was given up");
+        let shared = self.lock().as_ref().ok_or_else(gone).and_then(File::try_clone);
+        shared.map(OwnedFd::from).map_err(file("share the lock of", &self.spool))
+    }
+
+    /// Gives up the lock; trails that are being written can be ended.
+    pub(super) fn give_up_lock(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        // Nothing that runs under the lock can panic half way through a change.
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether any trail is in the spool or the store.
@@ -74,13 +128,22 @@ impl Spool {
     }
 
     /// A new file in the spool.
-    pub(super) fn create(&self, name: &str) -> Result<(File, PathBuf), RecordingError> {
-        let path = self.spool.join(name);
+    pub(super) fn create(&self, name: &str) -> Result<Created, RecordingError> {
+        let (part, path) = (self.spool.join(format!(".{name}.new")), self.spool.join(name));
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(FILE_MODE);
-        let opened = options.open(&path).map_err(file("make the trail", &path))?;
+        let opened = options.open(&part).map_err(file("make the trail", &part))?;
+        let lock = opened.try_clone().map_err(file("make the trail", &part))?;
+        // It has its name only once it is locked: without, a dead daemon has left it.
+        lock.try_lock().map_err(io::Error::from).map_err(file("lock the trail", &part))?;
+        // Names hold session ids, which never repeat.
+        if path.exists() {
+            let source = io::ErrorKind::AlreadyExists.into();
+            return Err(RecordingError::File { doing: "make the trail", path, source });
+        }
+        fs::rename(&part, &path).map_err(file("make the trail", &path))?;
         sync_directory(&self.spool)?;
-        Ok((opened, path))
+        Ok(Created { file: opened, path, lock })
     }
 
     /// Removes a trail whose header could not be written.
@@ -138,7 +201,8 @@ impl Spool {
         fs::rename(&part, &to).map_err(file("store the trail as", &to))
     }
 
-    /// Closes and stores what an earlier daemon left; one that resists blocks no other.
+    /// Closes and stores what a dead daemon left; one that resists blocks no other, and one that
+    /// is still being written is left alone.
     pub(super) fn recover(
         &self,
         signing_key: &SigningKey,
@@ -153,7 +217,8 @@ impl Spool {
                 continue;
             }
             match self.recover_one(&name, signing_key, wall_ns) {
-                Ok(recovery) => {
+                Ok(None) => debug!(trail = name, "A daemon still writes this trail"),
+                Ok(Some(recovery)) => {
                     warn!(trail = name, ?recovery, "Closed a trail that was left open");
                     recovered.push(Recovered { name, recovery });
                 }
@@ -170,11 +235,22 @@ impl Spool {
         name: &str,
         signing_key: &SigningKey,
         wall_ns: u64,
-    ) -> Result<Recovery, RecordingError> {
+    ) -> Result<Option<Recovery>, RecordingError> {
         let path = self.spool.join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true);
-        let mut opened = options.open(&path).map_err(file("open the trail", &path))?;
+        let mut opened = match options.open(&path) {
+            // Its daemon has stored it in this moment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(file("open the trail", &path))?,
+        };
+        match opened.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(source)) => {
+                return Err(RecordingError::File { doing: "lock the trail", path, source });
+            }
+        }
         let reason = "the daemon ended without closing the trail";
         let recovery = match proxyd_trail::recover(&mut opened, signing_key, reason, wall_ns) {
             Ok(recovery) => recovery,
@@ -188,8 +264,14 @@ impl Spool {
             }
         };
         self.store(name)?;
-        Ok(recovery)
+        Ok(Some(recovery))
     }
+}
+
+/// Whether both are the same file.
+fn is_one_file(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 /// Whether two files hold the same bytes.
@@ -235,7 +317,7 @@ mod tests {
     fn a_stored_trail_replaces_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let spool = Spool::new(path("spool"), path("store")).unwrap();
+        let spool = Spool::new(path("spool"), path("store"), None).unwrap();
         let name = Spool::file_name(Uuid::now_v7());
         spool.create(&name).unwrap();
         assert!(spool.create(&name).is_err(), "a second trail of the same session");
@@ -251,7 +333,7 @@ mod tests {
     fn one_damaged_trail_blocks_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let spool = Spool::new(path("spool"), path("store")).unwrap();
+        let spool = Spool::new(path("spool"), path("store"), None).unwrap();
         let key = SigningKey::generate().unwrap();
         fs::write(path("spool").join("a.trail"), b"no trail").unwrap();
         fs::write(path("spool").join("notes"), b"somebody's").unwrap();
@@ -263,8 +345,10 @@ mod tests {
             protocol: "ssh".to_owned(),
             connection_policy: "linux".to_owned(),
         };
-        let (file, _) = spool.create("b.trail").unwrap();
+        let Created { file, lock, .. } = spool.create("b.trail").unwrap();
         drop(proxyd_trail::Writer::create(file, &header, &sealing).unwrap());
+        assert_eq!(spool.recover(&key, 2).unwrap().len(), 0, "its writer lives");
+        drop(lock);
         let recovered = spool.recover(&key, 2).unwrap();
         assert_eq!(recovered.len(), 1);
         assert_eq!(recovered[0].name, "b.trail");
@@ -278,18 +362,35 @@ mod tests {
     fn a_spool_has_one_writer() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let first = Spool::new(path("spool"), path("store")).unwrap();
-        let second = Spool::new(path("spool"), path("store"));
+        let first = Spool::new(path("spool"), path("store"), None).unwrap();
+        let second = Spool::new(path("spool"), path("store"), None);
         assert!(matches!(second, Err(RecordingError::Locked { .. })), "{second:?}");
         drop(first);
-        Spool::new(path("spool"), path("store")).unwrap();
+        Spool::new(path("spool"), path("store"), None).unwrap();
+    }
+
+    #[test]
+    fn the_lock_is_handed_over_without_a_moment_in_which_it_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let open = |handed| Spool::new(path("spool"), path("store"), handed);
+        let old = open(None).unwrap();
+        let new = open(Some(old.share_lock().unwrap())).unwrap();
+        old.give_up_lock();
+        assert!(matches!(open(None), Err(RecordingError::Locked { .. })));
+        old.share_lock().unwrap_err();
+        drop(new);
+        let third = open(None).unwrap();
+        let other = OwnedFd::from(tempfile::tempfile().unwrap());
+        assert!(matches!(open(Some(other)), Err(RecordingError::OtherLock { .. })));
+        drop(third);
     }
 
     #[test]
     fn storing_is_done_again_after_a_crash() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let spool = Spool::new(path("spool"), path("store")).unwrap();
+        let spool = Spool::new(path("spool"), path("store"), None).unwrap();
         // Stored, but not yet gone from the spool.
         fs::write(path("spool").join("a.trail"), b"whole").unwrap();
         fs::write(path("store").join("a.trail"), b"whole").unwrap();

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::recorder::{BLOCKS_WAITING_MAX, Block, End, Queue};
-use super::spool::Spool;
+use super::spool::{Created, Spool};
 use super::{RecordingError, hexadecimal};
 use crate::clock::Clock;
 use crate::task::Group;
@@ -16,6 +16,7 @@ use crate::task::Group;
 /// A trail that is being written.
 struct Open {
     writer: Writer<File>,
+    lock: File,
     path: PathBuf,
     clock: Clock,
 }
@@ -31,9 +32,9 @@ pub(super) async fn start(
 ) -> Result<Queue, RecordingError> {
     let (create_in, create_name) = (spool.clone(), name.clone());
     let open = blocking(move || {
-        let (file, path) = create_in.create(&create_name)?;
+        let Created { file, path, lock } = create_in.create(&create_name)?;
         match Writer::create(file, &header, &sealing) {
-            Ok(writer) => Ok(Open { writer, path, clock }),
+            Ok(writer) => Ok(Open { writer, lock, path, clock }),
             Err(source) => {
                 // Nothing was recorded; what there is of a header is of no use to anybody.
                 create_in.discard(&create_name);
@@ -74,7 +75,7 @@ async fn write(
     };
     let spool = spool.clone();
     let result = blocking(move || {
-        let hash = open.end(&reason)?;
+        let (hash, _lock) = open.end(&reason)?;
         spool.store(&name)?;
         Ok(hash)
     })
@@ -101,11 +102,11 @@ impl Open {
         Ok(self)
     }
 
-    /// Gives the hash that the trail ends with.
-    fn end(self, reason: &str) -> Result<String, RecordingError> {
+    /// Gives the hash that the trail ends with, and the lock that keeps it from others.
+    fn end(self, reason: &str) -> Result<(String, File), RecordingError> {
         let wall_ns = self.clock.wall_ns();
         match self.writer.end(reason, wall_ns) {
-            Ok(summary) => Ok(hexadecimal(&summary.hash)),
+            Ok(summary) => Ok((hexadecimal(&summary.hash), self.lock)),
             Err(source) => Err(RecordingError::Trail { path: self.path, source }),
         }
     }

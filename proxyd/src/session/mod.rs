@@ -1,5 +1,6 @@
 //! A session: one connection from its first packet to its sealed trail.
 
+mod allowed;
 pub mod event;
 pub mod registry;
 pub mod row;

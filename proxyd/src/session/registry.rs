@@ -5,9 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proxyd_policy::DenyReason;
+use proxyd_policy::admit::PolicySet;
+use proxyd_policy::connection::{ConnectionPolicy, OnReload};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use super::allowed::{is_allowed, is_logging_in};
 
 /// What an operator sees of a live session.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -41,16 +45,29 @@ pub struct SessionLimits {
     pub sessions_per_client: usize,
 }
 
+/// What a session was admitted by.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// The policies of that moment.
+    pub policies: Arc<PolicySet>,
+    /// The one of them that matched.
+    pub policy: Arc<ConnectionPolicy>,
+}
+
 /// A live session, and how it is told to end.
 #[derive(Debug)]
 struct Place {
     live: Live,
+    policy: Arc<ConnectionPolicy>,
+    /// The last policies that it was held against, once they could be asked about its user.
+    checked: Arc<PolicySet>,
     token: CancellationToken,
     ended_by: &'static str,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sessions {
+    limits: SessionLimits,
     live: HashMap<Uuid, Place>,
     per_client: HashMap<IpAddr, usize>,
 }
@@ -58,7 +75,6 @@ struct Sessions {
 /// All live sessions of this daemon; a clone is the same registry.
 #[derive(Debug, Clone)]
 pub struct Registry {
-    limits: SessionLimits,
     sessions: Arc<Mutex<Sessions>>,
 }
 
@@ -66,23 +82,31 @@ impl Registry {
     /// A registry without sessions.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
-        Self { limits, sessions: Arc::default() }
+        let (live, per_client) = (HashMap::new(), HashMap::new());
+        Self { sessions: Arc::new(Mutex::new(Sessions { limits, live, per_client })) }
+    }
+
+    /// Changes the limits for sessions to come.
+    pub fn set_limits(&self, limits: SessionLimits) {
+        self.lock().limits = limits;
     }
 
     /// Enters a session, unless a limit is reached; it leaves when the entry is dropped.
-    pub fn enter(&self, live: Live) -> Result<Entry, DenyReason> {
+    pub fn enter(&self, live: Live, admission: Admission) -> Result<Entry, DenyReason> {
         let mut sessions = self.lock();
-        if sessions.live.len() >= self.limits.sessions {
+        let limits = sessions.limits;
+        if sessions.live.len() >= limits.sessions {
             return Err(DenyReason::TooManySessions);
         }
         let client = live.client.ip();
         let count = sessions.per_client.entry(client).or_default();
-        if *count >= self.limits.sessions_per_client {
+        if *count >= limits.sessions_per_client {
             return Err(DenyReason::TooManySessionsFromClient);
         }
         *count += 1;
         let (id, token) = (live.id, CancellationToken::new());
-        let place = Place { live, token: token.clone(), ended_by: "" };
+        let Admission { policies: checked, policy } = admission;
+        let place = Place { live, policy, checked, token: token.clone(), ended_by: "" };
         sessions.live.insert(id, place);
         Ok(Entry { registry: self.clone(), id, client, token })
     }
@@ -100,14 +124,60 @@ impl Registry {
     pub fn terminate(&self, id: Uuid, by: &'static str) -> bool {
         let mut sessions = self.lock();
         let Some(place) = sessions.live.get_mut(&id) else { return false };
-        place.ended_by = by;
-        place.token.cancel();
+        place.end(by);
         true
+    }
+
+    /// Ends the sessions that `newest` no longer allows and whose policy says "terminate" to that;
+    /// gives how many.
+    ///
+    /// Of a session that is logging in, it is not known yet who the user is: the next call asks
+    /// about it again.
+    pub fn recheck(&self, newest: &Arc<PolicySet>, by: &'static str) -> usize {
+        // Judged without the lock: with many sessions and policies that takes a while.
+        let judged: Vec<_> = self
+            .unchecked(newest)
+            .into_iter()
+            .map(|(live, policy)| (is_allowed(newest, &live, &policy.name), live))
+            .collect();
+        let mut sessions = self.lock();
+        let mut ended = 0;
+        for (is_allowed, live) in judged {
+            let Some(place) = sessions.live.get_mut(&live.id) else { continue };
+            if !is_allowed {
+                ended += usize::from(!place.token.is_cancelled());
+                place.end(by);
+            }
+            if !is_logging_in(&live) {
+                place.checked = Arc::clone(newest);
+            }
+        }
+        ended
+    }
+
+    /// The sessions that `newest` has to be asked about.
+    fn unchecked(&self, newest: &Arc<PolicySet>) -> Vec<(Live, Arc<ConnectionPolicy>)> {
+        let sessions = self.lock();
+        let asks = |place: &&Place| {
+            place.policy.on_reload == OnReload::Terminate && !Arc::ptr_eq(&place.checked, newest)
+        };
+        let unchecked = sessions.live.values().filter(asks);
+        unchecked.map(|place| (place.live.clone(), Arc::clone(&place.policy))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         // Nothing that runs under the lock can panic half way through a change.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Tells the session to end; who was first stays on record.
+    fn end(&mut self, by: &'static str) {
+        if !self.token.is_cancelled() {
+            self.ended_by = by;
+            self.token.cancel();
+        }
     }
 }
 
@@ -156,7 +226,10 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config;
 
     fn live(client: &str) -> Live {
         Live {
@@ -172,29 +245,87 @@ mod tests {
         }
     }
 
+    /// Two policies that differ in what becomes of their sessions.
+    fn set(port: u16) -> Arc<PolicySet> {
+        let policy = |name: &str, client: &str, on_reload: &str| {
+            format!(
+                "[[connection_policy]]\nname = \"{name}\"\nprotocol = \"ssh\"\n\
+                 from = [\"{client}\"]\nto = [\"10.2.0.9\"]\nports = [\"{port}\"]\n\
+                 authentication = \"open\"\nchannels = \"all\"\non_reload = \"{on_reload}\"\n"
+            )
+        };
+        let text = [
+            "[steering]\nclient_interfaces = [\"lan0\"]\nserver_interfaces = [\"wan0\"]\n",
+            &policy("kept", "10.1.0.1", "keep"),
+            &policy("ended", "10.1.0.2", "terminate"),
+            "[[authentication_policy]]\nname = \"open\"\ngateway = \"none\"\n\
+             [[channel_policy]]\nname = \"all\"\n\
+             rule = [{ type = \"session-shell\", record = false }]\n",
+        ];
+        let checked = config::check(Path::new("proxyd.toml"), text.concat());
+        checked.unwrap_or_else(|report| panic!("{report}")).policy
+    }
+
+    fn by(policies: &Arc<PolicySet>, policy: usize) -> Admission {
+        let policy = Arc::clone(&policies.connection_policies[policy]);
+        Admission { policies: Arc::clone(policies), policy }
+    }
+
     #[test]
     fn limits_hold_and_places_come_back() {
         let registry = Registry::new(SessionLimits { sessions: 3, sessions_per_client: 2 });
-        let first = registry.enter(live("10.1.0.1:1")).unwrap();
-        let _second = registry.enter(live("10.1.0.1:2")).unwrap();
-        let full = registry.enter(live("10.1.0.1:3")).unwrap_err();
+        let policies = set(22);
+        let enter = |client: &str| registry.enter(live(client), by(&policies, 0));
+        let first = enter("10.1.0.1:1").unwrap();
+        let _second = enter("10.1.0.1:2").unwrap();
+        let full = enter("10.1.0.1:3").unwrap_err();
         assert_eq!(full, DenyReason::TooManySessionsFromClient);
-        let _third = registry.enter(live("10.1.0.2:1")).unwrap();
-        let full = registry.enter(live("10.1.0.3:1")).unwrap_err();
+        let _third = enter("10.1.0.2:1").unwrap();
+        let full = enter("10.1.0.3:1").unwrap_err();
         assert_eq!(full, DenyReason::TooManySessions);
         drop(first);
-        registry.enter(live("10.1.0.1:3")).unwrap();
+        enter("10.1.0.1:3").unwrap();
         assert_eq!(registry.list().len(), 2);
+        registry.set_limits(SessionLimits { sessions: 2, sessions_per_client: 2 });
+        assert_eq!(enter("10.1.0.4:1").unwrap_err(), DenyReason::TooManySessions);
     }
 
     #[test]
     fn an_operator_ends_one_session() {
         let registry = Registry::new(SessionLimits { sessions: 2, sessions_per_client: 2 });
-        let entry = registry.enter(live("10.1.0.1:1")).unwrap();
+        let entry = registry.enter(live("10.1.0.1:1"), by(&set(22), 0)).unwrap();
         assert!(!registry.terminate(Uuid::now_v7(), "a test"));
         assert!(!entry.token().is_cancelled());
         assert!(registry.terminate(registry.list()[0].id, "a test"));
         assert!(entry.token().is_cancelled());
         assert_eq!(entry.ended_by(), "a test");
+        assert!(registry.terminate(registry.list()[0].id, "another"));
+        assert_eq!(entry.ended_by(), "a test", "the first stays on record");
+    }
+
+    #[test]
+    fn changed_policies_end_what_they_no_longer_allow() {
+        let registry = Registry::new(SessionLimits { sessions: 9, sessions_per_client: 9 });
+        let (old, same, other) = (set(22), set(22), set(23));
+        let kept = registry.enter(live("10.1.0.1:1"), by(&old, 0)).unwrap();
+        let ended = registry.enter(live("10.1.0.2:1"), by(&old, 1)).unwrap();
+        assert_eq!(registry.recheck(&old, "nothing"), 0);
+        assert_eq!(registry.recheck(&same, "an equal set"), 0);
+        assert_eq!(registry.recheck(&other, "a change"), 1);
+        assert!(!kept.token().is_cancelled() && ended.token().is_cancelled());
+        assert_eq!(ended.ended_by(), "a change");
+        assert_eq!(registry.recheck(&set(24), "another"), 0, "it has been told");
+    }
+
+    #[test]
+    fn who_logs_in_is_asked_about_until_that_is_known() {
+        let registry = Registry::new(SessionLimits { sessions: 9, sessions_per_client: 9 });
+        let (old, newest) = (set(22), set(22));
+        let entry = registry.enter(live("10.1.0.2:1"), by(&old, 1)).unwrap();
+        assert_eq!(registry.recheck(&newest, "a test"), 0);
+        assert_eq!(registry.unchecked(&newest).len(), 1);
+        entry.update(|live| "root".clone_into(&mut live.remote_user));
+        assert_eq!(registry.recheck(&newest, "a test"), 0);
+        assert_eq!(registry.unchecked(&newest).len(), 0);
     }
 }

@@ -4,6 +4,7 @@ pub mod host_keys;
 pub mod sessions;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
@@ -12,6 +13,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use thiserror::Error as ThisError;
+use uuid::Uuid;
 
 /// The schema, as steps.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
@@ -65,6 +67,8 @@ pub enum StoreError {
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Whose sessions are written; empty for a program that writes none.
+    daemon: Arc<str>,
 }
 
 impl Store {
@@ -85,7 +89,13 @@ impl Store {
             .await
             .map_err(|source| StoreError::Migrate { path: path.into(), source })?;
         let readers = pool(path, options.read_only(true), READERS_MAX).await?;
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, daemon: Arc::default() })
+    }
+
+    /// The same database, written by this daemon.
+    #[must_use]
+    pub fn written_by(self, daemon: Uuid) -> Self {
+        Self { daemon: daemon.to_string().into(), ..self }
     }
 }
 

@@ -29,11 +29,13 @@ impl Store {
         let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
         let statement = "INSERT INTO session (id, started_ns, ended_ns, protocol, \
              policy, client, original_destination, target, gateway_user, remote_user, trail, \
-             trail_hash, outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             trail_hash, outcome, reason, daemon) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT (id) DO UPDATE SET ended_ns = excluded.ended_ns, \
              policy = excluded.policy, target = excluded.target, \
              gateway_user = excluded.gateway_user, remote_user = excluded.remote_user, \
-             trail = excluded.trail, trail_hash = excluded.trail_hash, \
+             trail = excluded.trail, trail_hash = CASE excluded.trail_hash WHEN '' \
+             THEN session.trail_hash ELSE excluded.trail_hash END, \
              outcome = excluded.outcome, reason = excluded.reason";
         sqlx::query(statement)
             .bind(row.id.to_string())
@@ -50,6 +52,7 @@ impl Store {
             .bind(&row.trail_hash)
             .bind(&row.outcome)
             .bind(&row.reason)
+            .bind(&*self.daemon)
             .execute(&mut *transaction)
             .await
             .map_err(failed(doing))?;
@@ -117,13 +120,33 @@ impl Store {
             .collect()
     }
 
-    /// Ends the rows that a daemon left behind when it was killed; gives how many there were.
-    pub async fn end_abandoned(&self, ended_ns: u64) -> Result<u64, StoreError> {
+    /// Ends the rows that dead daemons left behind; gives how many there were. `living` are those
+    /// that still have sessions, this one included.
+    pub async fn end_abandoned(&self, ended_ns: u64, living: &[Uuid]) -> Result<u64, StoreError> {
+        let doing = "end abandoned sessions";
+        let daemons = sqlx::query("SELECT DISTINCT daemon FROM session WHERE outcome = ?")
+            .bind(ACTIVE)
+            .fetch_all(&self.writer)
+            .await
+            .map_err(failed(doing))?;
+        let mut ended = 0;
+        for row in daemons {
+            let daemon: String = row.try_get("daemon").map_err(failed(doing))?;
+            if !living.iter().any(|living| living.to_string() == daemon) {
+                ended += self.end_all_of(&daemon, ended_ns).await?;
+            }
+        }
+        Ok(ended)
+    }
+
+    async fn end_all_of(&self, daemon: &str, ended_ns: u64) -> Result<u64, StoreError> {
         let statement = "UPDATE session SET outcome = 'cut', ended_ns = ?, \
-             reason = 'the daemon ended without closing the session' WHERE outcome = ?";
+             reason = 'the daemon ended without closing the session' \
+             WHERE outcome = ? AND daemon = ?";
         let result = sqlx::query(statement)
             .bind(to_i64(ended_ns))
             .bind(ACTIVE)
+            .bind(daemon)
             .execute(&self.writer)
             .await
             .map_err(failed("end abandoned sessions"))?;
@@ -208,7 +231,7 @@ mod tests {
         drop(store);
 
         let store = Store::open(&path).await.unwrap();
-        assert_eq!(store.end_abandoned(11).await.unwrap(), 1);
+        assert_eq!(store.end_abandoned(11, &[]).await.unwrap(), 1);
         let rows = store.sessions(10).await.unwrap();
         assert_eq!(rows.iter().find(|row| row.id == session.id), Some(&session));
         let cut = rows.iter().find(|row| row.id == left.id).unwrap();
@@ -216,5 +239,30 @@ mod tests {
         let fields = BTreeMap::from([("address".to_owned(), "10.2.0.9:22".to_owned())]);
         let expected = EventRow { at_ns: 5, name: "target".to_owned(), fields };
         assert_eq!(store.events(session.id).await.unwrap(), [expected]);
+    }
+    #[tokio::test]
+    async fn only_the_rows_of_dead_daemons_are_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("test.db")).await.unwrap();
+        let (own, living, dead) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        let mut rows = Vec::new();
+        for daemon in [own, living, dead, dead] {
+            let row = row();
+            store.clone().written_by(daemon).save_session(&row, &[]).await.unwrap();
+            rows.push(row);
+        }
+        // Written before there was more than one daemon.
+        store.save_session(&row(), &[]).await.unwrap();
+        let store = store.written_by(own);
+        // Whoever writes a row again does not make it its own.
+        store.save_session(&rows[3], &[]).await.unwrap();
+        assert_eq!(store.end_abandoned(11, &[own, living]).await.unwrap(), 3);
+        assert_eq!(store.end_abandoned(12, &[own, living]).await.unwrap(), 0);
+        let all = store.sessions(10).await.unwrap();
+        let outcome = |of: &SessionRow| {
+            all.iter().find(|row| row.id == of.id).map(|row| row.outcome.as_str())
+        };
+        let expected = [ACTIVE, ACTIVE, "cut", "cut"].map(Some);
+        assert_eq!([0, 1, 2, 3].map(|index| outcome(&rows[index])), expected);
     }
 }

@@ -119,7 +119,7 @@ impl Flow {
 mod tests {
     use super::*;
     use crate::channel::ChannelPolicy;
-    use crate::connection::{OnProxyDown, OnRecordingFailure, Protocol, SourcePolicy};
+    use crate::connection::{OnProxyDown, OnRecordingFailure, OnReload, Protocol, SourcePolicy};
     use crate::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
     use crate::settings::{ClientSide, HostKeyCheck, ServerSide, SshSettings};
     use crate::target::TargetPolicy;
@@ -158,6 +158,7 @@ mod tests {
             audit: None,
             on_recording_failure: OnRecordingFailure::Terminate,
             on_proxy_down: OnProxyDown::Drop,
+            on_reload: OnReload::Keep,
         })
     }
 

@@ -70,6 +70,15 @@ pub enum OnProxyDown {
     Forward,
 }
 
+/// What becomes of a session when changed policies no longer allow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReload {
+    /// It goes on under the policies it started with.
+    Keep,
+    /// It ends.
+    Terminate,
+}
+
 /// One connection policy with every reference resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionPolicy {
@@ -103,6 +112,8 @@ pub struct ConnectionPolicy {
     pub on_recording_failure: OnRecordingFailure,
     /// What becomes of new connections while no proxy listens.
     pub on_proxy_down: OnProxyDown,
+    /// What becomes of its sessions when changed policies no longer allow them.
+    pub on_reload: OnReload,
 }
 
 impl ConnectionPolicy {
