@@ -13,9 +13,8 @@ use e2e::world::Family;
 
 use super::frames::{PORT, Range, Side, range, ranges};
 use super::topology::{
-    CLIENT_INTERFACE, Lab, ROUTE_MARK, ROUTE_TABLE, SERVER_INTERFACE, SERVER_V4,
+    CLIENT_INTERFACE, CLIENT_V4, Lab, ROUTE_MARK, ROUTE_TABLE, SERVER_INTERFACE, SERVER_V4, Scratch,
 };
-use super::topology::{CLIENT_V4, Scratch};
 use crate::bench::BINARY_VARIABLE;
 
 /// How long the daemon may take to read and compile the largest table and to serve.
@@ -60,13 +59,8 @@ impl Table {
         let mut text = String::new();
         match self {
             Self::Ranges(family, count) => {
-                let clients = list(ranges(family, Side::Client, count / 2));
-                write_policy(
-                    &mut text,
-                    0,
-                    &clients,
-                    &list(ranges(family, Side::Server, count / 2)),
-                );
+                let all = |side| list(ranges(family, side, count / 2));
+                write_policy(&mut text, 0, &all(Side::Client), &all(Side::Server));
             }
             Self::Policies(count) => {
                 for index in 0..count {
@@ -167,8 +161,8 @@ impl<'l> Gateway<'l> {
         if checked.status.success() {
             return Ok(None);
         }
-        let first = |line: &&str| line.starts_with("error");
-        let why = checked.stderr.lines().find(first).unwrap_or("no reason given");
+        let error = checked.stderr.lines().find(|line| line.starts_with("error"));
+        let why = error.unwrap_or("no reason given");
         Ok(Some(why.trim_start_matches("error: ").to_owned()))
     }
 

@@ -18,7 +18,8 @@ pub(super) enum Ruleset {
     NftLinear(u32),
     /// `nft`: a rule with two sets of ranges, this many in both together.
     NftInterval(u32),
-    /// `nft`: a rule with a set of this many triples of ranges of clients, of servers, and a port.
+    /// `nft`: a rule with one set, each element a range of clients, one of servers and a port;
+    /// this many ranges in all of them.
     NftConcatenated(u32),
     /// `iptables` with two sets of `ipset`, this many ranges in both together.
     IpSet(u32),
@@ -105,8 +106,8 @@ fn interval_set(name: &str, ranges: impl Iterator<Item = Range>) -> String {
 }
 
 fn concatenated(count: u32) -> String {
-    let clients = ranges(Family::V4, Side::Client, count);
-    let servers = ranges(Family::V4, Side::Server, count);
+    let clients = ranges(Family::V4, Side::Client, count / 2);
+    let servers = ranges(Family::V4, Side::Server, count / 2);
     let elements = clients.zip(servers).map(|(one, other)| format!("{one} . {other} . {PORT}"));
     let elements = elements.collect::<Vec<_>>().join(", ");
     let set = format!(

@@ -14,7 +14,7 @@ use super::{Bench, LINEAR_MAX, RANGES_MAX};
 use crate::bench::report::Report;
 
 /// What is compared with.
-const RULESETS: [Ruleset; 12] = [
+const RULESETS: [Ruleset; 13] = [
     Ruleset::NftLinear(100),
     Ruleset::NftLinear(1000),
     Ruleset::NftLinear(LINEAR_MAX),
@@ -23,6 +23,7 @@ const RULESETS: [Ruleset; 12] = [
     Ruleset::NftInterval(RANGES_MAX),
     Ruleset::NftConcatenated(1000),
     Ruleset::NftConcatenated(10_000),
+    Ruleset::NftConcatenated(RANGES_MAX),
     Ruleset::IpSet(1000),
     Ruleset::IpSet(10_000),
     Ruleset::IpSet(RANGES_MAX),
