@@ -10,6 +10,7 @@ use std::env;
 use anyhow::Result;
 use xshell::{Shell, cmd};
 
+use self::report::Report;
 use crate::{ebpf, setup};
 
 /// Names the daemon that is measured; without it, that is a release build.
@@ -38,11 +39,14 @@ pub(crate) fn run(shell: &Shell, bench: Bench) -> Result<()> {
     if env::var_os(BINARY_VARIABLE).is_none() {
         return run_with_release(shell);
     }
-    let (name, report) = match bench {
-        Bench::Ssh => ("ssh", ssh::measure()?),
+    let (name, report, outcome) = match bench {
+        Bench::Ssh => ("ssh", ssh::measure()?, Ok(())),
         Bench::Steering { .. } => {
             setup::install_to_compare(shell)?;
-            ("steering", steering::measure()?)
+            let mut report = Report::new()?;
+            // It takes minutes: what was found before something failed is worth keeping.
+            let outcome = steering::measure(&mut report);
+            ("steering", report, outcome)
         }
     };
     println!("\n{}", report.table());
@@ -50,7 +54,7 @@ pub(crate) fn run(shell: &Shell, bench: Bench) -> Result<()> {
     let path = shell.create_dir(directory)?.join(format!("{name}.json"));
     shell.write_file(&path, report.json()?)?;
     println!("{} written", path.display());
-    Ok(())
+    outcome
 }
 
 /// Builds the daemon as it is released, and runs this command again with it.

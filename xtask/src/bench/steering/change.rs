@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use e2e::wait::wait_until;
-use nix::sys::signal::Signal;
 
 use super::frames::PORT;
-use super::gateway::{Gateway, Table};
+use super::gateway::{Gateway, RELOAD, Table};
 use super::topology::{Lab, SERVER_V4, Scratch};
 use crate::bench::report::Report;
 
@@ -41,18 +40,18 @@ pub(super) fn measure(scratch: &Scratch, report: &mut Report) -> Result<()> {
     let lab = Lab::new()?;
     let mut gateway = Gateway::new(&lab, scratch, "changes", Table::Server(0), "")?;
     gateway.start()?;
-    let reload = if gateway.reloads()? {
+    let reload = if gateway.knows("ctl", RELOAD)? {
         Some(failures(&lab, "reload", RELOADS, report, |number| {
             // Another table each time.
             gateway.configure(Table::Server(number % 2 * 100), "")?;
-            gateway.process()?.signal(Signal::SIGHUP)
+            gateway.reload()
         })?)
     } else {
         report.case("reload").missing("proxyd", "not supported by this build");
         None
     };
     report.summarize("reload_failed_connections", reload);
-    let upgrade = if gateway.knows(TAKE_OVER)? {
+    let upgrade = if gateway.knows("run", TAKE_OVER)? {
         Some(failures(&lab, "upgrade", TAKE_OVERS, report, |_number| gateway.replace(TAKE_OVER))?)
     } else {
         report.case("upgrade").missing("proxyd", "not supported by this build");

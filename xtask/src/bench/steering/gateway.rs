@@ -26,6 +26,9 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Different ranges of clients in a table of many policies.
 const CLIENT_RANGES: u32 = 64;
 
+/// The subcommand of `proxyd ctl` by which the daemon reads its configuration again.
+pub(super) const RELOAD: &str = "reload";
+
 /// What the daemon's connection policies are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
@@ -216,21 +219,18 @@ impl<'l> Gateway<'l> {
         maps.find(|path| path.exists()).with_context(|| format!("no map {name} is pinned"))
     }
 
-    /// Whether `proxyd run` has this option.
-    pub(super) fn knows(&self, option: &str) -> Result<bool> {
-        let help = self.command(&["run".as_ref(), "--help".as_ref()])?;
-        ensure!(help.status.success(), "proxyd run --help fails: {}", help.stderr);
-        Ok(help.text().contains(option))
+    /// Whether the help of one of its commands names this option or subcommand.
+    pub(super) fn knows(&self, command: &str, name: &str) -> Result<bool> {
+        let help = self.command(&[command.as_ref(), "--help".as_ref()])?;
+        ensure!(help.status.success(), "proxyd {command} --help fails: {}", help.stderr);
+        Ok(help.text().split_whitespace().any(|word| word == name))
     }
 
-    /// Whether it reads its configuration again at SIGHUP, which would end it otherwise.
-    pub(super) fn reloads(&mut self) -> Result<bool> {
-        let pid = self.process()?.pid()?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let caught = caught.with_context(|| format!("no SigCgt in {status}"))?;
-        // SIGHUP is signal 1, the lowest bit (`proc_pid_status(5)`).
-        Ok(u64::from_str_radix(caught.trim(), 16)? & 1 == 1)
+    /// Lets it read its configuration again; gives when the new one is in force.
+    pub(super) fn reload(&self) -> Result<()> {
+        let config = self.config();
+        let words = ["ctl", RELOAD, "--config"].map(AsRef::as_ref);
+        self.command(&[&words, [config.as_os_str()].as_slice()].concat())?.ok().map(drop)
     }
 
     fn config(&self) -> PathBuf {
