@@ -1,6 +1,7 @@
 //! A client, a gateway and a server in network namespaces of their own, joined by veth pairs; and
 //! a place for pins and files. All of it is gone when dropped.
 
+use std::env;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::panic;
@@ -234,7 +235,8 @@ impl Scratch {
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
             .context("cannot keep mounts to this process")?;
-        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir()?;
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let scratch = Self { directory };
         let bpf = scratch.bpf();
         fs::create_dir(&bpf)?;
@@ -261,14 +263,47 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes the namespaces of processes that were killed.
+/// Removes what processes left behind that were killed. Their mounts went with them: what is left of
+/// a namespace is an empty file.
 fn remove_abandoned() {
-    let Ok(entries) = fs::read_dir(NAMED) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            drop(Namespace { name });
+    for path in entries(Path::new(NAMED)).filter(|path| is_abandoned(path)) {
+        drop(fs::remove_file(path));
+    }
+    for path in entries(&env::temp_dir()).filter(|path| is_abandoned(path)) {
+        drop(fs::remove_dir_all(path));
+    }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Whether the name is one of ours and says that it belonged to a process that is gone.
+fn is_abandoned(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let pid = name.and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+    let is_number = |pid: &&str| !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+    pid.filter(is_number).is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_dead_processes_left_is_abandoned() {
+        let own = std::process::id();
+        // Larger than any process id (`proc_sys_kernel(5)`, `pid_max`).
+        let dead = 5_000_000;
+        for (name, expected) in [
+            (format!("/run/netns/{PREFIX}{dead}-0-client"), true),
+            (format!("/tmp/{PREFIX}{dead}-x1Y2"), true),
+            (format!("/tmp/{PREFIX}{own}-x1Y2"), false),
+            (format!("/tmp/{PREFIX}name"), false),
+            (format!("/tmp/{PREFIX}"), false),
+            (format!("/tmp/px{dead}-0"), false),
+        ] {
+            assert_eq!(is_abandoned(Path::new(&name)), expected, "{name}");
         }
     }
 }
