@@ -71,38 +71,7 @@ fn ranges(
     let track = Track::new()?;
     let Some(_gateway) = steer(bench, report, &track, table)? else { return Ok(()) };
     let subject = subject(table);
-    let measured = Measured::of(&track.lab)?;
-    let client = client(family);
-    let last = range(family, Side::Server, count / 2 - 1).address;
-    let unmatched = unmatched_server(family, 0);
-    let frame = |packet, server| Frame::new(packet, client, server);
-    let syn_ns = measured.added_ns(&frame(Packet::Syn, unmatched))?;
-    let many = (0..FLOWS).map(|flow| frame(Packet::Syn, unmatched_server(family, flow)));
-    let many_ns = measured.added_ns_of_many(&many.collect::<Vec<_>>())?;
-    let (name, syns) = match family {
-        Family::V4 => ("v4", &mut ours.syn_v4),
-        Family::V6 => ("v6", &mut ours.syn_v6),
-    };
-    syns.insert(count, syn_ns);
-    let mut found = vec![
-        ("SYN, no match, 1 flow", syn_ns),
-        ("SYN, no match, 4096 flows", many_ns),
-        ("SYN, match, 1 flow", measured.added_ns(&frame(Packet::Syn, last))?),
-    ];
-    let mut others = vec![("ACK, no match", Packet::Ack)];
-    if family == Family::V4 {
-        others.extend([("UDP", Packet::Udp), ("ARP", Packet::Arp)]);
-    }
-    for (case, packet) in others {
-        let added_ns = measured.added_ns(&frame(packet, unmatched))?;
-        found.push((case, added_ns));
-        if count == RANGES_MAX {
-            ours.other = Some(ours.other.map_or(added_ns, |most| most.max(added_ns)));
-        }
-    }
-    for (case, added_ns) in found {
-        tell_program(report, &format!("program, {name} {case}"), &subject, added_ns);
-    }
+    in_program(&Measured::of(&track.lab)?, report, (family, count), &subject, ours)?;
     if family == Family::V4 {
         let tracks = (&bench.baseline, &track);
         let syn = bench.syn.report("SYN, 1 flow", &subject, tracks, report)?;
@@ -111,6 +80,47 @@ fn ranges(
         let ack = bench.ack_of_many.report("ACK, 4096 flows", &subject, tracks, report)?;
         if count == RANGES_MAX {
             ours.forwarded_ratio = Some(ack.baseline_ns / ack.subject_ns);
+        }
+    }
+    Ok(())
+}
+
+fn in_program(
+    measured: &Measured<'_>,
+    report: &mut Report,
+    (family, count): (Family, u32),
+    subject: &str,
+    ours: &mut Ours,
+) -> Result<()> {
+    let (name, syns) = match family {
+        Family::V4 => ("v4", &mut ours.syn_v4),
+        Family::V6 => ("v6", &mut ours.syn_v6),
+    };
+    let mut tell = |case: &str, added_ns| {
+        tell_program(report, &format!("program, {name} {case}"), subject, added_ns);
+    };
+    let matching = |index| {
+        let [client, server] = [Side::Client, Side::Server].map(|side| range(family, side, index));
+        measured.added_ns(&Frame::new(Packet::Syn, client.address, server.address))
+    };
+    let unmatched =
+        |packet, flow| Frame::new(packet, client(family), unmatched_server(family, flow));
+    tell("SYN, first match, 1 flow", matching(0)?);
+    tell("SYN, last match, 1 flow", matching(count / 2 - 1)?);
+    let syn_ns = measured.added_ns(&unmatched(Packet::Syn, 0))?;
+    tell("SYN, no match, 1 flow", syn_ns);
+    syns.insert(count, syn_ns);
+    let many: Vec<_> = (0..FLOWS).map(|flow| unmatched(Packet::Syn, flow)).collect();
+    tell("SYN, no match, 4096 flows", measured.added_ns_of_many(&many)?);
+    let mut others = vec![("ACK, no match", Packet::Ack)];
+    if family == Family::V4 {
+        others.extend([("UDP", Packet::Udp), ("ARP", Packet::Arp)]);
+    }
+    for (case, packet) in others {
+        let added_ns = measured.added_ns(&unmatched(packet, 0))?;
+        tell(case, added_ns);
+        if count == RANGES_MAX {
+            ours.other = Some(ours.other.map_or(added_ns, |most| most.max(added_ns)));
         }
     }
     Ok(())
