@@ -10,6 +10,7 @@ use aya::maps::{Array, Map, MapData, SockMap};
 use e2e::wait::Stopwatch;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
+use steering_common::limits::{LISTENER_V4, SOCKET_MARK};
 
 use super::frames::PORT;
 use super::gateway::{Gateway, Table};
@@ -22,9 +23,6 @@ const CONNECTIONS: u32 = 3000;
 
 /// Measurements of each subject, in turns.
 const ROUNDS: usize = 5;
-
-/// `SO_MARK` by which the programs know the proxy's own sockets.
-const SOCKET_MARK: u32 = 0x2000_0000;
 
 /// A heartbeat that never grows old.
 const ALIVE_FOR_EVER: u64 = u64::MAX;
@@ -86,7 +84,7 @@ fn register(gateway: &Gateway<'_>, listener: &TcpListener) -> Result<()> {
     let open =
         |name| -> Result<Map> { Ok(Map::from_map_data(MapData::from_pin(gateway.map(name)?)?)?) };
     let mut listeners = SockMap::try_from(open("LISTENERS")?)?;
-    listeners.set(0, listener, 0)?;
+    listeners.set(LISTENER_V4, listener, 0)?;
     let mut heartbeat: Array<_, u64> = open("HEARTBEAT")?.try_into()?;
     heartbeat.set(0, ALIVE_FOR_EVER, 0)?;
     Ok(())

@@ -263,8 +263,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what processes left behind that were killed. Their mounts went with them: what is left of
-/// a namespace is an empty file.
+/// Removes what killed processes left behind. Their mounts went with them: what is left of a
+/// namespace is an empty file.
 fn remove_abandoned() {
     for path in entries(Path::new(NAMED)).filter(|path| is_abandoned(path)) {
         drop(fs::remove_file(path));
