@@ -26,6 +26,14 @@ const PACKAGES: [(&str, &str); 11] = [
     ("tmux", "terminals in the tests"),
 ];
 
+/// Debian packages that only benchmarks of steering need.
+const BENCH_PACKAGES: [(&str, &str); 4] = [
+    ("ethtool", "interfaces of the benchmark"),
+    ("ipset", "sets of addresses that steering is compared with"),
+    ("iptables", "rules that steering is compared with"),
+    ("nftables", "rules and sets that steering is compared with"),
+];
+
 /// A toolchain that can build the steering programs, where rustup has none.
 const TOOLCHAIN_PACKAGES: [(&str, &str); 3] = [
     ("rustc-web", "compiles the steering programs"),
@@ -77,9 +85,7 @@ pub(crate) fn missing(shell: &Shell) -> Vec<Missing> {
     if linker {
         wanted.push(LLVM_PACKAGE);
     }
-    let absent = wanted.into_iter().filter(|(name, _)| !is_installed(shell, name));
-    let mut missing: BTreeSet<_> =
-        absent.map(|(name, purpose)| Missing::Package(name, purpose)).collect();
+    let mut missing: BTreeSet<_> = absent(shell, &wanted).collect();
     if linker {
         missing.insert(Missing::BpfLinker);
     }
@@ -87,6 +93,12 @@ pub(crate) fn missing(shell: &Shell) -> Vec<Missing> {
         missing.insert(Missing::Nextest);
     }
     missing.into_iter().collect()
+}
+
+/// The packages that are not installed.
+fn absent(shell: &Shell, wanted: &[(&'static str, &'static str)]) -> impl Iterator<Item = Missing> {
+    let absent = wanted.iter().filter(|(name, _)| !is_installed(shell, name));
+    absent.map(|(name, purpose)| Missing::Package(name, purpose))
 }
 
 /// Installs what is missing, saying what; does nothing when nothing is.
@@ -100,6 +112,11 @@ pub(crate) fn install_to_run(shell: &Shell) -> Result<()> {
     let mut missing = missing(shell);
     missing.retain(|item| *item != Missing::Nextest);
     install_all(shell, &missing)
+}
+
+/// Installs what is missing to compare steering with the kernel's own tools.
+pub(crate) fn install_to_compare(shell: &Shell) -> Result<()> {
+    install_all(shell, &absent(shell, &BENCH_PACKAGES).collect::<Vec<_>>())
 }
 
 /// Fails for anybody but root, saying `why`.

@@ -22,6 +22,7 @@ fn steering_keys(old: &Steering, new: &Steering) -> Vec<&'static str> {
     let checks = [
         ("steering.mark", old.mark == new.mark),
         ("steering.table", old.table == new.table),
+        ("steering.fast_path", old.fast_path == new.fast_path),
         ("steering.pin_directory", old.pin_directory == new.pin_directory),
         ("steering.table_memory_mib", old.table_memory_bytes == new.table_memory_bytes),
         ("steering.listen_port", old.listen_port == new.listen_port),

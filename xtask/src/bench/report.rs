@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 /// One number.
 #[derive(Debug)]
 struct Row {
-    case: &'static str,
-    subject: &'static str,
-    metric: &'static str,
-    value: f64,
+    case: String,
+    subject: String,
+    metric: String,
+    /// None where it could not be measured; the metric says why.
+    value: Option<f64>,
     unit: &'static str,
     ratio_to_baseline: Option<f64>,
 }
@@ -32,28 +33,43 @@ impl Report {
     }
 
     /// The rows of one case; each is given by subject, metric, value and unit.
-    pub(super) fn case(&mut self, case: &'static str) -> Case<'_> {
-        Case { rows: &mut self.rows, case }
+    pub(super) fn case(&mut self, case: impl Into<String>) -> Case<'_> {
+        Case { rows: &mut self.rows, case: case.into() }
     }
 
-    /// Names a number by which versions of the gateway are compared.
-    pub(super) fn summarize(&mut self, name: &str, value: f64) {
-        self.summary.insert(name.to_owned(), json!(rounded(value)));
+    /// Names a number by which versions of the gateway are compared; none where it could not be
+    /// measured.
+    pub(super) fn summarize(&mut self, name: &str, value: impl Into<Option<f64>>) {
+        self.summary.insert(name.to_owned(), json!(value.into().map(rounded)));
     }
 
     /// For people.
     pub(super) fn table(&self) -> String {
+        let width = |title: &str, of: fn(&Row) -> &str| {
+            // Reasons why something was not measured are long, and stand at the end of their line.
+            let measured = self.rows.iter().filter(|row| row.value.is_some());
+            let widths = measured.map(|row| of(row).len());
+            widths.chain([title.len()]).max().unwrap_or_default()
+        };
+        let case_width = width("CASE", |row| &row.case);
+        let subject_width = width("SUBJECT", |row| &row.subject);
+        let metric_width = width("METRIC", |row| &row.metric);
         let mut table = format!(
-            "{:24} {:12} {:24} {:>12} {:8} {:>8}\n",
+            "{:case_width$} {:subject_width$} {:metric_width$} {:>12} {:8} {:>8}\n",
             "CASE", "SUBJECT", "METRIC", "VALUE", "UNIT", "RATIO"
         );
         for Row { case, subject, metric, value, unit, ratio_to_baseline } in &self.rows {
+            let value = value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
             let ratio = ratio_to_baseline.map_or_else(String::new, |ratio| format!("{ratio:.3}"));
             // Writing to a string cannot fail.
             let _infallible = writeln!(
                 table,
-                "{case:24} {subject:12} {metric:24} {value:>12.2} {unit:8} {ratio:>8}"
+                "{case:case_width$} {subject:subject_width$} {metric:metric_width$} {value:>12} \
+                 {unit:8} {ratio:>8}"
             );
+        }
+        for (name, value) in &self.summary {
+            let _infallible = writeln!(table, "{name}: {value}");
         }
         table
     }
@@ -65,7 +81,7 @@ impl Report {
                 "case": row.case,
                 "subject": row.subject,
                 "metric": row.metric,
-                "value": rounded(row.value),
+                "value": row.value.map(rounded),
                 "unit": row.unit,
                 "ratio_to_baseline": row.ratio_to_baseline.map(rounded),
             })
@@ -79,41 +95,41 @@ impl Report {
 /// Takes the rows of one case.
 pub(super) struct Case<'r> {
     rows: &'r mut Vec<Row>,
-    case: &'static str,
+    case: String,
 }
 
 impl Case<'_> {
     /// A number of one subject.
-    pub(super) fn row(
-        &mut self,
-        subject: &'static str,
-        (metric, unit): (&'static str, &'static str),
-        value: f64,
-    ) {
-        self.push(subject, (metric, unit), value, None);
+    pub(super) fn row(&mut self, subject: &str, (metric, unit): (&str, &'static str), value: f64) {
+        self.push(subject, (metric, unit), Some(value), None);
     }
 
     /// A number of one subject, and what it is compared with; gives the ratio.
     pub(super) fn compared(
         &mut self,
-        subject: &'static str,
-        metric: (&'static str, &'static str),
+        subject: &str,
+        metric: (&str, &'static str),
         value: f64,
         baseline: f64,
     ) -> f64 {
         let ratio = value / baseline;
-        self.push(subject, metric, value, Some(ratio));
+        self.push(subject, metric, Some(value), Some(ratio));
         ratio
+    }
+
+    /// What could not be measured of one subject, and why.
+    pub(super) fn missing(&mut self, subject: &str, why: &str) {
+        self.push(subject, (&format!("not measured: {why}"), ""), None, None);
     }
 
     fn push(
         &mut self,
-        subject: &'static str,
-        (metric, unit): (&'static str, &'static str),
-        value: f64,
+        subject: &str,
+        (metric, unit): (&str, &'static str),
+        value: Option<f64>,
         ratio_to_baseline: Option<f64>,
     ) {
-        let case = self.case;
+        let (case, subject, metric) = (self.case.clone(), subject.to_owned(), metric.to_owned());
         self.rows.push(Row { case, subject, metric, value, unit, ratio_to_baseline });
     }
 }
@@ -185,17 +201,21 @@ mod tests {
         let mut case = report.case("copy");
         case.row("direct", ("speed", "MB/s"), 200.0);
         let ratio = case.compared("proxyd", ("speed", "MB/s"), 100.0004, 200.0);
+        case.missing("tuned", "no such build");
         report.summarize("speed_ratio", ratio);
+        report.summarize("tuned_ratio", None);
         let json: Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         let expected = json!([
             { "case": "copy", "subject": "direct", "metric": "speed", "value": 200.0,
               "unit": "MB/s", "ratio_to_baseline": null },
             { "case": "copy", "subject": "proxyd", "metric": "speed", "value": 100.0,
               "unit": "MB/s", "ratio_to_baseline": 0.5 },
+            { "case": "copy", "subject": "tuned", "metric": "not measured: no such build",
+              "value": null, "unit": "", "ratio_to_baseline": null },
         ]);
         assert_eq!(json.get("rows"), Some(&expected));
-        assert_eq!(json.get("summary"), Some(&json!({ "speed_ratio": 0.5 })));
+        assert_eq!(json.get("summary"), Some(&json!({ "speed_ratio": 0.5, "tuned_ratio": null })));
         assert!(json.pointer("/host/load").unwrap().is_number());
-        assert_eq!(report.table().lines().count(), 3);
+        assert_eq!(report.table().lines().count(), 1 + 3 + 2);
     }
 }
