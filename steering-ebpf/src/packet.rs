@@ -4,11 +4,12 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::{bpf_loop, bpf_redirect, bpf_skb_load_bytes};
 use aya_ebpf::programs::TcContext;
+use core::cell::Cell;
 use core::ffi::{c_long, c_void};
-use core::ptr;
+use core::{mem, ptr};
 use steering_common::flow::{Family, words_v4, words_v6};
 use steering_common::parse::{Arrival, Bytes, Segment, Walk, parse};
-use steering_common::stats::Reason;
+use steering_common::stats::{REASONS, Reason};
 
 use crate::forward::Forward;
 
@@ -42,6 +43,86 @@ impl Bytes for Frame<'_> {
         let context = ptr::from_mut(&mut state).cast::<c_void>();
         // SAFETY: `step` has the signature that the helper calls, and `state` outlives the loop.
         let _steps = unsafe { bpf_loop(W::STEPS_MAX, step::<W> as *mut c_void, context, 0) };
+    }
+}
+
+/// What the functions below return for a whole segment; a reason's number otherwise.
+const WHOLE: u32 = u32::MAX;
+/// The frame has headers behind its first piece.
+const SHORT: u32 = u32::MAX - 1;
+
+const fn number(read: Result<(), Reason>) -> u32 {
+    match read {
+        Ok(()) => WHOLE,
+        Err(reason) => reason as u32,
+    }
+}
+
+#[inline(always)]
+const fn reason(number: u32) -> Reason {
+    if number >= REASONS {
+        return Reason::Malformed;
+    }
+    // SAFETY: reasons are numbered from 0 without a gap, and the number is one of theirs.
+    unsafe { mem::transmute::<u32, Reason>(number) }
+}
+
+// Global functions, which the verifier reads once, and not again for every way that follows.
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn steer_near_headers(skb: *mut __sk_buff, segment: *mut Segment) -> u32 {
+    // SAFETY: the verifier lets only whole segments through.
+    let Some(segment) = (unsafe { segment.as_mut() }) else { return SHORT };
+    let ctx = TcContext::new(skb);
+    let frame = Frame::new(&ctx);
+    let near = Near { frame: &frame, is_short: Cell::new(false) };
+    let read = parse(&near, &frame.arrival(), segment);
+    if near.is_short.get() { SHORT } else { number(read) }
+}
+
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn steer_far_headers(skb: *mut __sk_buff, segment: *mut Segment) -> u32 {
+    // SAFETY: the verifier lets only whole segments through.
+    let Some(segment) = (unsafe { segment.as_mut() }) else { return SHORT };
+    *segment = Segment::EMPTY;
+    let ctx = TcContext::new(skb);
+    let frame = Frame::new(&ctx);
+    number(parse(&frame, &frame.arrival(), segment))
+}
+
+/// The first piece of a frame, which is read without a call of the kernel. In nearly all frames it
+/// has all headers.
+struct Near<'f> {
+    frame: &'f Frame<'f>,
+    /// Whether it had not.
+    is_short: Cell<bool>,
+}
+
+/// How far into a frame is read so. The verifier wants a bound.
+const NEAR_BYTES: u32 = 255;
+
+impl Bytes for Near<'_> {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let start = self.frame.ctx.data() + (offset & NEAR_BYTES) as usize;
+        if offset > NEAR_BYTES || start + N > self.frame.ctx.data_end() {
+            self.is_short.set(true);
+            return None;
+        }
+        // SAFETY: the bytes end before the end of the piece.
+        Some(unsafe { ptr::read_unaligned(start as *const [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.frame.length()
+    }
+
+    #[inline(always)]
+    fn run<W: Walk>(&self, walk: &mut W) {
+        self.frame.run(walk);
     }
 }
 
@@ -95,7 +176,11 @@ impl<'a> Frame<'a> {
     /// Reads the headers into `segment`; see [`parse`].
     #[inline(always)]
     pub(crate) fn headers(&self, segment: &mut Segment) -> Result<(), Reason> {
-        parse(self, &self.arrival(), segment)
+        let number = match steer_near_headers(self.raw(), segment) {
+            SHORT => steer_far_headers(self.raw(), segment),
+            number => number,
+        };
+        if number == WHOLE { Ok(()) } else { Err(reason(number)) }
     }
 
     /// The context, as helpers want it.

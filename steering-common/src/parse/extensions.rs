@@ -51,7 +51,10 @@ impl Walk for ExtensionWalk<'_> {
             | NEXT_DESTINATION | NEXT_MOBILITY | NEXT_HOST_IDENTITY | NEXT_SHIM6 => {
                 self.header(frame).err().map(Err)
             }
-            _ => Some(Err(Reason::NotTcp)),
+            other => {
+                self.segment.protocol = other;
+                Some(Err(Reason::NotTcp))
+            }
         };
         if let Some(outcome) = stop {
             self.outcome = outcome;

@@ -68,6 +68,8 @@ pub struct Segment {
     pub header_bytes: u8,
     /// TCP flags, [`SYN`] and so on.
     pub flags: u8,
+    /// What the IP headers say that follows them, where that is not TCP.
+    pub protocol: u8,
     /// Whether this is the first fragment of a larger packet.
     pub fragment: bool,
     /// Whether the packet stands behind an LLC and SNAP header (IEEE 802.2).
@@ -94,6 +96,7 @@ impl Segment {
         payload_bytes: 0,
         header_bytes: 0,
         flags: 0,
+        protocol: PROTOCOL_TCP,
         fragment: false,
         snap: false,
         route: [0; 2],
@@ -222,6 +225,7 @@ fn ipv4<B: Bytes>(frame: &B, segment: &mut Segment) -> Result<(), Reason> {
     segment.flow.family = Family::V4;
     segment.flow.source = words_v4([s0, s1, s2, s3]);
     segment.flow.destination = words_v4([d0, d1, d2, d3]);
+    segment.protocol = protocol;
     if protocol != PROTOCOL_TCP {
         return Err(Reason::NotTcp);
     }

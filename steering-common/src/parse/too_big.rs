@@ -22,9 +22,10 @@ const ICMP_BYTES: u32 = 8;
 /// extension headers is not read: hosts and routers send none.
 #[inline(always)]
 pub fn too_big<B: Bytes>(frame: &B, segment: &mut Segment) -> Option<()> {
-    match segment.flow.family {
-        Family::V4 => ipv4(frame, segment),
-        Family::V6 => ipv6(frame, segment),
+    match (segment.flow.family, segment.protocol) {
+        (Family::V4, PROTOCOL_ICMP) => ipv4(frame, segment),
+        (Family::V6, NEXT_ICMPV6) => ipv6(frame, segment),
+        _ => None,
     }
 }
 
