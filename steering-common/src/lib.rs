@@ -22,3 +22,4 @@ pub mod parse;
 pub mod rule;
 pub mod stats;
 pub mod table;
+pub mod trace;

@@ -74,6 +74,8 @@ pub enum Reason {
     FastPath,
     /// Dropped: the fast path could not change a packet as a router has to.
     FastPathFailed,
+    /// A verdict that was to be traced found the ring full; counted beside the reason.
+    TraceLost,
 }
 
 impl Reason {
@@ -112,6 +114,7 @@ impl Reason {
         Self::OtherHost,
         Self::FastPath,
         Self::FastPathFailed,
+        Self::TraceLost,
     ];
 
     /// Whether a packet with this reason might hide the start of a connection, so that it is
@@ -167,12 +170,13 @@ impl Reason {
             Self::OtherHost => "other_host",
             Self::FastPath => "fast_path",
             Self::FastPathFailed => "fast_path_failed",
+            Self::TraceLost => "trace_lost",
         }
     }
 }
 
 /// How many reasons there are.
-pub const REASONS: u32 = Reason::FastPathFailed as u32 + 1;
+pub const REASONS: u32 = Reason::TraceLost as u32 + 1;
 
 /// What one CPU counted for one policy: SYNs, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -20,6 +20,7 @@ mod packet;
 mod pairs;
 mod sock;
 mod steer;
+mod trace;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 

@@ -7,6 +7,7 @@ use steering_common::layout::Settings;
 use steering_common::lookup::Ports;
 use steering_common::parse::{Segment, too_big};
 use steering_common::stats::Reason;
+use steering_common::trace::NO_POLICY;
 
 use crate::account::{count, count_policy, discard, pass};
 use crate::classify::classify;
@@ -16,6 +17,7 @@ use crate::maps::{HEARTBEAT, SETTINGS};
 use crate::packet::Frame;
 use crate::pairs;
 use crate::sock::{self, Assigned, Held};
+use crate::trace::trace;
 
 /// How steered packets reach the proxy from this hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -166,10 +168,12 @@ fn unsure(frame: &Frame<'_>, segment: &mut Segment, reason: Reason) -> i32 {
             continue;
         }
         let verdict = classify(&segment.flow, Ports::Hidden);
-        if let Some(Verdict { action: Action::Redirect | Action::Drop, .. }) = verdict {
+        if let Some(Verdict { action: Action::Redirect | Action::Drop, policy, .. }) = verdict {
+            trace(&segment.flow, reason, policy.into());
             return discard(reason);
         }
     }
+    trace(&segment.flow, Reason::UnsurePassed, NO_POLICY);
     pass(Reason::UnsurePassed)
 }
 
@@ -196,14 +200,18 @@ fn send(frame: &Frame<'_>, settings: &Settings, way: Way) -> i32 {
 #[inline(always)]
 fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, held: Held) -> i32 {
     let Some(verdict) = classify(&segment.flow, Ports::Known) else {
+        trace(&segment.flow, Reason::NoRule, NO_POLICY);
         return pass_on(frame, settings, segment, Reason::NoRule);
     };
+    let tell = |reason| trace(&segment.flow, reason, verdict.policy.into());
     match verdict.action {
         Action::Forward => {
+            tell(Reason::Forwarded);
             count_policy(verdict.policy, |counts| counts.forwarded += 1);
             pass_on(frame, settings, segment, Reason::Forwarded)
         }
         Action::Drop => {
+            tell(Reason::Dropped);
             count_policy(verdict.policy, |counts| counts.dropped += 1);
             discard(Reason::Dropped)
         }
@@ -211,11 +219,17 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, hel
             if held == Held::Remains {
                 return reopen(frame, settings, segment, way);
             }
+            tell(Reason::Redirected);
             count_policy(verdict.policy, |counts| counts.redirected += 1);
             pairs::set(&segment.flow);
             to_listener(frame, settings, segment, way, Reason::Redirected)
         }
         Action::Redirect => {
+            tell(match verdict.on_down {
+                OnDown::Forward => Reason::DownForwarded,
+                OnDown::Drop => Reason::DownDropped,
+                OnDown::Reset => Reason::DownReset,
+            });
             count_policy(verdict.policy, |counts| counts.down += 1);
             proxy_down(frame, segment, verdict.on_down)
         }

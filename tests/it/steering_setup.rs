@@ -11,6 +11,7 @@ use e2e::wait::wait_until;
 use e2e::world::{BRIDGE, CLIENT_INTERFACE, Family, Host, Mode, SERVER_INTERFACE, World};
 use proxyd::net::socket::{AddressFamily as SocketFamily, transparent_listener};
 use proxyd::steering::plan::PolicyRule;
+use proxyd::steering::trace::Tracer;
 use proxyd::steering::{
     FastPath, HeldPairs, Listeners, Mode as SteeringMode, Routing, Steering, SteeringError,
     SteeringSetup, status,
@@ -19,6 +20,7 @@ use steering_common::action::{Action, OnDown};
 use steering_common::compile::Room;
 use steering_common::limits::{CELLS_MAX, POLICY_NAME_BYTES};
 use steering_common::rule::{PortRange, Prefix, Rule};
+use steering_common::stats::Reason;
 use tokio::runtime::Builder;
 
 use crate::stage::LIMIT;
@@ -352,6 +354,51 @@ fn listeners_come_and_go() {
             .stop()
             .await
             .unwrap();
+    });
+}
+
+/// Verdicts are told while somebody looks, and to one at a time.
+#[test]
+fn verdicts_are_traced() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        let rules = [policy(&["10.77.2.0/24"])];
+        let steering =
+            Steering::start(setup(&world), &rules, NOBODY, HeldPairs::default()).await.unwrap();
+        let [to, client] = [Host::Server, Host::Client].map(|host| world.address(host, Family::V4));
+        let v6 = world.address(Host::Server, Family::V6);
+        assert!(!reaches(&world, to));
+        let mut tracer = Tracer::start(&world.pin_directory()).unwrap();
+        let second = Tracer::start(&world.pin_directory()).err().unwrap();
+        assert!(matches!(second, SteeringError::Tracing), "{second}");
+        assert!(!reaches(&world, to));
+        assert!(!reaches(&world, v6));
+        let mut next = || loop {
+            // The client's kernel sends a SYN again when it gets no answer.
+            let verdict = tracer.wait_for_next().unwrap().expect("a verdict");
+            if verdict.reason != Reason::DownDropped || verdict.destination.0 == to {
+                return verdict;
+            }
+        };
+        let first = next();
+        assert_eq!(first.reason, Reason::DownDropped);
+        assert_eq!(first.policy.as_deref(), Some("10.77.2.0/24"));
+        assert_eq!((first.source.0, first.destination, first.vlan), (client, (to, 22), 0));
+        let listed = world.gateway.ip(&format!("-o link show {CLIENT_INTERFACE}")).unwrap();
+        assert_eq!(listed.split(':').next().unwrap(), first.ifindex.to_string());
+        let mut other = next();
+        while other.destination.0 == to {
+            other = next();
+        }
+        assert_eq!((other.reason, other.policy), (Reason::NoRule, None));
+        assert_eq!(other.destination, (v6, 22));
+        assert_eq!(tracer.lost().unwrap(), 0);
+        drop(tracer);
+        assert!(!reaches(&world, to));
+        let mut later = Tracer::start(&world.pin_directory()).unwrap();
+        assert_eq!(later.wait_for_next().unwrap(), None, "what was before it looked");
+        drop(later);
+        steering.stop().await.unwrap();
     });
 }
 

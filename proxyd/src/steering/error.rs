@@ -116,6 +116,12 @@ pub enum SteeringError {
         /// How many.
         count: usize,
     },
+    /// Somebody looks at the verdicts already; each would get a part of them.
+    #[error("verdicts are traced already: end the other `proxyd steering trace` first")]
+    Tracing,
+    /// The kernel refused to wait for verdicts.
+    #[error("cannot wait for verdicts")]
+    Poll(#[source] io::Error),
     /// A map cannot be used as memory.
     #[error("cannot map {name} into memory")]
     MapMemory {

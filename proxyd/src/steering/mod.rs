@@ -17,6 +17,7 @@ mod stats;
 mod sync;
 pub mod table;
 pub mod plan;
+pub mod trace;
 
 use std::collections::HashSet;
 use std::mem;
