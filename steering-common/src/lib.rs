@@ -16,6 +16,7 @@ pub mod flow;
 pub mod layout;
 pub mod limits;
 pub mod lookup;
+pub mod pace;
 pub mod pairs;
 pub mod parse;
 #[cfg(any(test, feature = "user"))]

@@ -76,6 +76,8 @@ pub enum Reason {
     FastPathFailed,
     /// A verdict that was to be traced found the ring full; counted beside the reason.
     TraceLost,
+    /// Dropped: a matched SYN above what its policy takes per second.
+    Paced,
 }
 
 impl Reason {
@@ -115,6 +117,7 @@ impl Reason {
         Self::FastPath,
         Self::FastPathFailed,
         Self::TraceLost,
+        Self::Paced,
     ];
 
     /// Whether a packet with this reason might hide the start of a connection, so that it is
@@ -171,12 +174,13 @@ impl Reason {
             Self::FastPath => "fast_path",
             Self::FastPathFailed => "fast_path_failed",
             Self::TraceLost => "trace_lost",
+            Self::Paced => "paced",
         }
     }
 }
 
 /// How many reasons there are.
-pub const REASONS: u32 = Reason::TraceLost as u32 + 1;
+pub const REASONS: u32 = Reason::Paced as u32 + 1;
 
 /// What one CPU counted for one policy: SYNs, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -190,9 +194,11 @@ pub struct PolicyCounts {
     pub dropped: u64,
     /// SYNs met by `on_down` because no proxy listened.
     pub down: u64,
+    /// SYNs discarded because the policy takes no more per second.
+    pub paced: u64,
 }
 
-const _: () = assert!(size_of::<PolicyCounts>() == 32);
+const _: () = assert!(size_of::<PolicyCounts>() == 40);
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "marker for types that may be copied into maps byte by byte")]

@@ -10,6 +10,7 @@ use steering_common::layout::{InForce, Port, Settings};
 use steering_common::limits::{
     INTERFACES_MAX, LISTENER_SLOTS, POLICIES_MAX, POLICY_NAME_BYTES, TRACE_BYTES,
 };
+use steering_common::pace::Pace;
 use steering_common::pairs::Pairs;
 use steering_common::stats::{PolicyCounts, REASONS};
 use steering_common::table::{
@@ -55,6 +56,10 @@ pub(crate) static POLICY_COUNTS: PerCpuArray<PolicyCounts> =
 #[map]
 pub(crate) static POLICY_NAMES: Array<[u8; POLICY_NAME_BYTES]> =
     Array::with_max_entries(POLICIES_MAX, 0);
+
+/// How many new connections a policy takes, by slot.
+#[map]
+pub(crate) static PACES: Array<Pace> = Array::with_max_entries(POLICIES_MAX, 0);
 
 /// One element: until when verdicts are traced, in `CLOCK_MONOTONIC` nanoseconds; 0 for not at all.
 #[map]

@@ -5,6 +5,7 @@ use steering_common::action::{Action, OnDown, Verdict};
 use steering_common::flow::Flow;
 use steering_common::layout::Settings;
 use steering_common::lookup::Ports;
+use steering_common::pace::Pace;
 use steering_common::parse::{Segment, too_big};
 use steering_common::stats::Reason;
 use steering_common::trace::NO_POLICY;
@@ -13,7 +14,7 @@ use crate::account::{count, count_policy, discard, pass};
 use crate::classify::classify;
 use crate::deliver;
 use crate::forward::{Fate, forward};
-use crate::maps::{HEARTBEAT, SETTINGS};
+use crate::maps::{HEARTBEAT, PACES, SETTINGS};
 use crate::packet::Frame;
 use crate::pairs;
 use crate::sock::{self, Assigned, Held};
@@ -219,6 +220,11 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, hel
             if held == Held::Remains {
                 return reopen(frame, settings, segment, way);
             }
+            if !is_in_pace(verdict.policy) {
+                tell(Reason::Paced);
+                count_policy(verdict.policy, |counts| counts.paced += 1);
+                return discard(Reason::Paced);
+            }
             tell(Reason::Redirected);
             count_policy(verdict.policy, |counts| counts.redirected += 1);
             pairs::set(&segment.flow);
@@ -234,6 +240,27 @@ fn open(frame: &Frame<'_>, settings: &Settings, segment: &Segment, way: Way, hel
             proxy_down(frame, segment, verdict.on_down)
         }
     }
+}
+
+/// Whether a policy takes another connection now; it is taken then.
+#[inline(always)]
+fn is_in_pace(policy: u16) -> bool {
+    let Some(pace) = PACES.get_ptr_mut(u32::from(policy)) else {
+        return true;
+    };
+    // SAFETY: an element of the map; what other processors change meanwhile costs one connection.
+    let Pace { interval_ns, next_ns } = unsafe { pace.read_volatile() };
+    if interval_ns == 0 {
+        return true;
+    }
+    // SAFETY: takes no pointers.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let Some(next_ns) = (Pace { interval_ns, next_ns }).take(now_ns) else {
+        return false;
+    };
+    // SAFETY: as above.
+    unsafe { (&raw mut (*pace).next_ns).write_volatile(next_ns) };
+    true
 }
 
 /// A SYN for the proxy that meets what remains of a closed connection: the kernel clears that away

@@ -123,6 +123,7 @@ impl Programs {
                 redirected: sum.redirected + one.redirected,
                 dropped: sum.dropped + one.dropped,
                 down: sum.down + one.down,
+                paced: sum.paced + one.paced,
             })
         };
         (0..slots).map(sum).collect()

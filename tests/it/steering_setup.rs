@@ -64,7 +64,7 @@ fn policy(to: &[&str]) -> PolicyRule {
         policy: 0,
         spares_host: true,
     };
-    PolicyRule { name: to.concat(), rule }
+    PolicyRule { name: to.concat(), rule, new_connections_per_s: 0 }
 }
 
 /// Runs `work` in the gateway's namespace.
@@ -354,6 +354,38 @@ fn listeners_come_and_go() {
             .stop()
             .await
             .unwrap();
+    });
+}
+
+/// A policy takes as many new connections per second as it says, and leaves other policies alone.
+#[test]
+fn policies_have_a_pace() {
+    let world = World::router().unwrap();
+    on_gateway(&world, async || {
+        let v4 = transparent_listener(SocketFamily::V4, 0, 2, 64).unwrap();
+        let v6 = transparent_listener(SocketFamily::V6, 0, 2, 64).unwrap();
+        let listeners = Listeners { v4: Some(v4.as_fd()), v6: Some(v6.as_fd()) };
+        let slow = PolicyRule { new_connections_per_s: 3, ..policy(&["10.77.2.0/24"]) };
+        let policies = [slow.clone(), policy(&["::/0"])];
+        let mut steering =
+            Steering::start(setup(&world), &policies, listeners, HeldPairs::default())
+                .await
+                .unwrap();
+        let [to_v4, to_v6] = Family::ALL.map(|family| world.address(Host::Server, family));
+        let reached = |to| (0..8).filter(|_| reaches(&world, to)).count();
+        // More than three only where the eight tries take a second or longer.
+        let slowly = reached(to_v4);
+        assert!((3..8).contains(&slowly), "{slowly}");
+        assert_eq!(reached(to_v6), 8);
+        let paced = |steering: &Steering| steering.status().unwrap().count(Reason::Paced);
+        assert!(paced(&steering) > 0);
+        // Without a limit all are taken again.
+        let fast = PolicyRule { new_connections_per_s: 0, ..slow };
+        steering.publish(&[fast]).await.unwrap();
+        let before = paced(&steering);
+        assert_eq!(reached(to_v4), 8);
+        assert_eq!(paced(&steering), before);
+        steering.stop().await.unwrap();
     });
 }
 

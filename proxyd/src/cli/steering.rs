@@ -146,14 +146,14 @@ fn show_status(status: &steering::Status, out: &mut impl Write) -> anyhow::Resul
     writeln!(out)?;
     writeln!(
         out,
-        "{:24} {:>12} {:>12} {:>12} {:>12}",
-        "POLICY", "REDIRECTED", "FORWARDED", "DROPPED", "DOWN"
+        "{:24} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "POLICY", "REDIRECTED", "PACED", "FORWARDED", "DROPPED", "DOWN"
     )?;
     for (name, counts) in &status.policies {
         writeln!(
             out,
-            "{name:24} {:>12} {:>12} {:>12} {:>12}",
-            counts.redirected, counts.forwarded, counts.dropped, counts.down
+            "{name:24} {:>12} {:>12} {:>12} {:>12} {:>12}",
+            counts.redirected, counts.paced, counts.forwarded, counts.dropped, counts.down
         )?;
     }
     writeln!(out)?;

@@ -188,6 +188,10 @@ section! {
         /// What becomes of running sessions that a changed configuration no longer allows: "keep"
         /// lets them go on, "terminate" ends them.
         on_reload: OnReload = Or(OnReload::Keep);
+        /// New connections of all clients together that are taken per second, and at once after a
+        /// quiet second; the packets of others are dropped before they cost more than that, so that
+        /// a flood on one policy leaves the others alone. 0 is no limit.
+        new_connections_per_s: Int<0, 1_000_000> = Or(Int(0));
         /// Allows stored credentials to be used without gateway authentication.
         allow_unauthenticated_gateway: bool = Or(false);
     }

@@ -191,6 +191,7 @@ impl Policies {
             on_recording_failure: *section.on_recording_failure.get()?,
             on_proxy_down: (*section.on_proxy_down.get()?).or(on_proxy_down)?,
             on_reload: *section.on_reload.get()?,
+            new_connections_per_s: section.new_connections_per_s.get()?.0,
         })
     }
 }

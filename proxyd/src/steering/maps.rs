@@ -16,6 +16,7 @@ use steering_common::limits::{
     INTERFACES_MAX, LISTENER_SLOTS, LISTENER_V4, LISTENER_V6, POLICIES_MAX, POLICY_NAME_BYTES,
     TRACE_BYTES,
 };
+use steering_common::pace::Pace;
 use steering_common::pairs::Pairs;
 use steering_common::stats::{PolicyCounts, REASONS};
 
@@ -34,7 +35,7 @@ pub(crate) struct Shape {
 }
 
 /// Shape of every map that is pinned.
-pub(crate) const SHAPES: [Shape; 11] = [
+pub(crate) const SHAPES: [Shape; 12] = [
     shape::<u32, Settings>("SETTINGS", 1),
     shape::<u32, InForce>("IN_FORCE", 1),
     shape::<u32, Port>("PORTS", INTERFACES_MAX),
@@ -44,6 +45,7 @@ pub(crate) const SHAPES: [Shape; 11] = [
     shape::<u32, u64>("REASON_COUNTS", REASONS),
     shape::<u32, PolicyCounts>("POLICY_COUNTS", POLICIES_MAX),
     shape::<u32, Name>("POLICY_NAMES", POLICIES_MAX),
+    shape::<u32, Pace>("PACES", POLICIES_MAX),
     shape::<u32, u64>("TRACING", 1),
     Shape { name: "TRACE", key_bytes: 0, value_bytes: 0, entries: TRACE_BYTES },
 ];
@@ -82,6 +84,7 @@ pub(crate) struct Maps {
     listeners: SockMap<MapData>,
     policies: PerCpuArray<MapData, PolicyCounts>,
     names: Array<MapData, Name>,
+    paces: Array<MapData, Pace>,
 }
 
 impl Maps {
@@ -94,6 +97,7 @@ impl Maps {
             listeners: open(directory, "LISTENERS")?,
             policies: open(directory, "POLICY_COUNTS")?,
             names: open(directory, "POLICY_NAMES")?,
+            paces: open(directory, "PACES")?,
         })
     }
 
@@ -126,6 +130,18 @@ impl Maps {
         let none = none.map_err(SteeringError::Processors)?;
         self.policies.set(slot, none, 0).map_err(during("POLICY_COUNTS"))?;
         self.names.set(slot, name, 0).map_err(during("POLICY_NAMES"))
+    }
+
+    /// Limits the new connections of the policy in a slot, 0 being no limit.
+    pub(crate) fn set_pace(&mut self, slot: u16, per_s: u32) -> Result<(), SteeringError> {
+        let slot = u32::from(slot);
+        let before = self.paces.get(&slot, 0).map_err(during("PACES"))?;
+        let interval_ns = Pace::interval_ns(per_s);
+        if before.interval_ns == interval_ns {
+            return Ok(());
+        }
+        let pace = Pace { interval_ns, next_ns: 0 };
+        self.paces.set(slot, pace, 0).map_err(during("PACES"))
     }
 
     /// Tells the programs the hardware address of a bridge port.
@@ -261,6 +277,7 @@ impl Counters {
             redirected: sum.redirected + one.redirected,
             dropped: sum.dropped + one.dropped,
             down: sum.down + one.down,
+            paced: sum.paced + one.paced,
         }))
     }
 }

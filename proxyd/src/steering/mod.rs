@@ -381,6 +381,7 @@ fn with_slots(maps: &mut Maps, policies: &[PolicyRule]) -> Result<Vec<Rule>, Ste
         if slot.is_new {
             maps.set_name(slot.number, name)?;
         }
+        maps.set_pace(slot.number, policy.new_connections_per_s)?;
         rules.push(Rule { policy: slot.number, ..policy.rule.clone() });
     }
     Ok(rules)

@@ -35,6 +35,8 @@ pub struct PolicyRule {
     pub name: String,
     /// What the policy says; its counter slot is given when it is put in force.
     pub rule: Rule,
+    /// New connections that are taken per second; 0 is no limit.
+    pub new_connections_per_s: u32,
 }
 
 /// Fails where the policies do not fit the data plane's table, before anything is loaded.
@@ -72,7 +74,8 @@ pub fn plan(
     let rules = policies.connection_policies.iter().map(|policy| {
         let rule = rule_of(policy)
             .map_err(|error| PlanError::Policy { policy: policy.name.clone(), error })?;
-        Ok(PolicyRule { name: policy.name.clone(), rule })
+        let (name, new_connections_per_s) = (policy.name.clone(), policy.new_connections_per_s);
+        Ok(PolicyRule { name, rule, new_connections_per_s })
     });
     Ok((setup, rules.collect::<Result<_, _>>()?))
 }

@@ -159,6 +159,7 @@ mod tests {
             on_recording_failure: OnRecordingFailure::Terminate,
             on_proxy_down: OnProxyDown::Drop,
             on_reload: OnReload::Keep,
+            new_connections_per_s: 0,
         })
     }
 

@@ -114,6 +114,8 @@ pub struct ConnectionPolicy {
     pub on_proxy_down: OnProxyDown,
     /// What becomes of its sessions when changed policies no longer allow them.
     pub on_reload: OnReload,
+    /// New connections of all clients together that are taken per second; 0 is no limit.
+    pub new_connections_per_s: u32,
 }
 
 impl ConnectionPolicy {
