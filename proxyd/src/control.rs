@@ -165,6 +165,12 @@ impl Earlier {
         *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// What each of them answers; one that does not answer is left out.
     pub async fn ask(&self, request: &Request) -> Vec<Answer> {
         let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone();

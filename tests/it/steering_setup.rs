@@ -100,14 +100,14 @@ fn interfaces_come_and_go() {
         let again = format!("link add {CLIENT_INTERFACE} index {index} type veth peer name peer0");
         world.gateway.ip(&again).unwrap();
         assert_programs(CLIENT_INTERFACE, &[]);
-        steering.reconcile().await.unwrap();
+        steering.reconcile(true).await.unwrap();
         assert_programs(CLIENT_INTERFACE, &["classify"]);
         // One that is missing does not keep another from being steered.
         world.gateway.ip(&format!("link del {CLIENT_INTERFACE}")).unwrap();
         world.gateway.ip(&format!("link del {SERVER_INTERFACE}")).unwrap();
         let again = format!("link add {SERVER_INTERFACE} type veth peer name peer0");
         world.gateway.ip(&again).unwrap();
-        let error = steering.reconcile().await.unwrap_err();
+        let error = steering.reconcile(true).await.unwrap_err();
         assert!(matches!(error, SteeringError::NoInterface { .. }), "{error}");
         assert_programs(SERVER_INTERFACE, &["return_path"]);
         steering.stop().await.unwrap();
@@ -222,7 +222,10 @@ fn another_version_is_replaced() {
         world.gateway.ip(&format!("route del {foreign}")).unwrap();
         let steering =
             Steering::start(setup(&world), &[], NOBODY, HeldPairs::default()).await.unwrap();
-        assert!(!other.exists() && layout.exists());
+        // The other goes on behind it until it is known to be replaced.
+        assert!(other.exists() && layout.exists());
+        steering.replace_other_versions().unwrap();
+        assert!(!other.exists());
         assert_programs(CLIENT_INTERFACE, &["classify"]);
         steering.stop().await.unwrap();
     });
@@ -247,10 +250,10 @@ fn routes_through_a_bridge() {
         // A route of the administrator's takes over.
         world.gateway.ip("addr add 192.0.2.1/25 dev br0").unwrap();
         world.gateway.ip("route add 192.0.0.0/16 via 10.77.1.3").unwrap();
-        steering.reconcile().await.unwrap();
+        steering.reconcile(true).await.unwrap();
         assert!(!routes().contains("proto 113"), "{}", routes());
         world.gateway.ip("route del 192.0.0.0/16").unwrap();
-        steering.reconcile().await.unwrap();
+        steering.reconcile(true).await.unwrap();
         assert!(is_there("192.0.2.0/24 dev br0 proto 113"), "{}", routes());
         // Sessions may go on when their policy is gone; a new daemon has none.
         steering.publish(&[policy(&["10.77.1.0/24"])]).await.unwrap();
@@ -284,7 +287,7 @@ fn who_administers_the_gateway_is_not_locked_out() {
             let later = "10.77.1.77".parse().unwrap();
             world.gateway.ip(&format!("addr add {later}/24 dev {interface}")).unwrap();
             assert!(!reaches(&world, later), "{mode:?}");
-            steering.reconcile().await.unwrap();
+            steering.reconcile(true).await.unwrap();
             assert!(reaches(&world, later), "{mode:?}");
             steering.stop().await.unwrap();
         });

@@ -88,6 +88,7 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
             error!(%error, "{unknown}");
         }
     }
+    steered.replace_other_versions().context("the steering of another version stays")?;
     entrance.accept(&gateway);
     info!(policies = config.policy.connection_policies.len(), "Ready");
     let file = file.to_owned();

@@ -205,19 +205,22 @@ impl Running {
         }
         self.others.place().publish().context("the control socket cannot be made known")?;
         let (setup, rules) = steering::plan::plan(&self.config.steering, &self.config.policy)?;
-        let Err(error) = self.steered.publish(&rules).await else { return Ok(()) };
-        // A new daemon whose maps have another layout removes ours once its own programs run.
-        warn!(%error, "Steering has to be begun again");
-        let pairs = self.gateway.pairs().clone();
-        self.steered = steer(setup, &rules, &self.entrance, pairs).await?;
-        let pulse = Pulse::start(self.clock, &self.steered)?;
-        mem::replace(&mut self.pulse, pulse).leave().await;
+        if let Err(error) = self.steered.publish(&rules).await {
+            warn!(%error, "Steering has to be begun again");
+            let pairs = self.gateway.pairs().clone();
+            self.steered = steer(setup, &rules, &self.entrance, pairs).await?;
+            let pulse = Pulse::start(self.clock, &self.steered)?;
+            mem::replace(&mut self.pulse, pulse).leave().await;
+        }
+        // Programs of a new daemon whose maps have another layout run before ours.
+        self.steered.replace_other_versions().context("the steering of another version stays")?;
         info!("Steering is in force again");
         Ok(())
     }
 
     async fn tidy(&mut self) {
-        if let Err(error) = self.steered.reconcile().await {
+        let is_alone = self.others.earlier().is_empty();
+        if let Err(error) = self.steered.reconcile(is_alone).await {
             error!(%error, "Steering is not as it should be");
         }
         if let Err(error) = self.others.look().await {

@@ -101,9 +101,9 @@ pub struct Routing {
     pub rule_priority: u32,
 }
 
-/// Rounds of [`Steering::reconcile`] between two rotations of the filter of address pairs: at one
-/// every five seconds ten minutes, much longer than anything remains of a closed connection.
-const ROUNDS_PER_ROTATION: u32 = 120;
+/// Time between two rotations of the filter of address pairs, ten minutes: much longer than
+/// anything remains of a closed connection.
+const ROTATION_NS: u64 = 600_000_000_000;
 
 /// The running data plane.
 ///
@@ -122,7 +122,8 @@ pub struct Steering {
     served: Vec<Prefix>,
     /// Prefixes that are not reached over the bridge, as they were last told of.
     elsewhere: Vec<Prefix>,
-    rounds: u32,
+    /// When the filter of address pairs was last rotated.
+    rotated_ns: u64,
 }
 
 impl Steering {
@@ -190,14 +191,22 @@ impl Steering {
             addresses,
             served: Vec::new(),
             elsewhere: Vec::new(),
-            rounds: 0,
+            rotated_ns: began_ns,
         };
         steering.heartbeat()?.beat()?;
         steering.serve(policies);
         steering.arrange().await?;
         steering.tell_in_force(began_ns)?;
-        steering.pins.remove_other_layouts()?;
         Ok(steering)
+    }
+
+    /// Removes what a daemon of another version left, whose maps have another layout. Until then
+    /// its programs run behind ours, so that it could go on if it is not to be replaced after all.
+    ///
+    /// # Errors
+    /// With the first thing that could not be removed; all else is gone.
+    pub fn replace_other_versions(&self) -> Result<(), SteeringError> {
+        self.pins.remove_other_layouts()
     }
 
     /// Puts `policies` in force for new connections.
@@ -250,13 +259,19 @@ impl Steering {
     /// an interface or bridge port that comes later is steered, a route that somebody removed comes
     /// back, and this host's own addresses are those it has now.
     ///
+    /// `is_alone` while no earlier daemon has sessions left: one of another version holds its pairs
+    /// of hosts in a filter of its own, so that ours must not forget any.
+    ///
     /// # Errors
     /// With the first thing that failed: an interface is missing, or the kernel refuses. All else
     /// is as it should be.
-    pub async fn reconcile(&mut self) -> Result<(), SteeringError> {
-        self.rounds += 1;
-        if self.rounds.is_multiple_of(ROUNDS_PER_ROTATION) {
+    pub async fn reconcile(&mut self, is_alone: bool) -> Result<(), SteeringError> {
+        let now_ns = maps::monotonic_ns()?;
+        if !is_alone {
+            self.rotated_ns = now_ns;
+        } else if now_ns.saturating_sub(self.rotated_ns) >= ROTATION_NS {
             self.pairs.rotate();
+            self.rotated_ns = now_ns;
         }
         self.pairs.refresh();
         let arranged = self.arrange().await;
