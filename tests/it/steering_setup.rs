@@ -1,9 +1,11 @@
 //! Setting steering up and taking it down, on hosts that are not as they should be.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType};
@@ -358,6 +360,94 @@ fn listeners_come_and_go() {
             .await
             .unwrap();
     });
+}
+
+/// Tables of 100,000 address ranges and 16,000 policies replace one another while connections are
+/// opened: each of the policy's reaches the proxy, and each of the others the server.
+#[test]
+fn large_tables_are_replaced_under_way() {
+    let world = World::router().unwrap();
+    let server = world.server.inside(|| TcpListener::bind("[::]:80")).unwrap().unwrap();
+    let to = world.address(Host::Server, Family::V4);
+    let v4 = || transparent_listener(SocketFamily::V4, 0, 2, 512).unwrap();
+    let v4 = world.gateway.inside(v4).unwrap();
+    let [begun, stop, stopped] = [const { AtomicBool::new(false) }; 3];
+    let connect = |port| {
+        let connect = || TcpStream::connect_timeout(&(to, port).into(), LIMIT);
+        world.client.inside(connect).unwrap()
+    };
+    thread::scope(|scope| {
+        let opened = scope.spawn(|| {
+            let (mut count, mut failed) = (0, Vec::new());
+            while !stop.load(Ordering::Relaxed) {
+                if begun.load(Ordering::Relaxed) {
+                    failed.extend([22, 80].map(connect).into_iter().filter_map(Result::err));
+                    count += 1;
+                }
+            }
+            (count, failed)
+        });
+        let taken = scope.spawn(|| drain(&v4, &stopped));
+        let given = scope.spawn(|| drain(&server, &stopped));
+        on_gateway(&world, async || {
+            let listeners = Listeners { v4: Some(v4.as_fd()), v6: None };
+            let [one, other] = [0, 1].map(many_policies);
+            let pairs = HeldPairs::default();
+            let mut steering =
+                Steering::start(setup(&world), &one, listeners, pairs).await.unwrap();
+            let table = steering.status().unwrap().table;
+            assert!(table.rules == 16_001 && table.prefixes > 100_000, "{table:?}");
+            let mut heartbeat = steering.heartbeat().unwrap();
+            let stopped = &stopped;
+            scope.spawn(move || {
+                while !stopped.load(Ordering::Relaxed) {
+                    heartbeat.beat().unwrap();
+                    thread::yield_now();
+                }
+            });
+            begun.store(true, Ordering::Relaxed);
+            for policies in [&other, &one, &other] {
+                steering.publish(policies).await.unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+            let (count, failed) = opened.join().unwrap();
+            stopped.store(true, Ordering::Relaxed);
+            assert!(failed.is_empty(), "{failed:?}");
+            assert!(count > 10, "{count} connections");
+            assert_eq!((taken.join().unwrap(), given.join().unwrap()), (count, count));
+            steering.stop().await.unwrap();
+        });
+    });
+}
+
+/// 16,000 policies over 100,000 ranges, that of the server's subnet last; `turn` makes them others.
+fn many_policies(turn: u32) -> Vec<PolicyRule> {
+    let prefix = |number: u32| {
+        // 28 bits, scattered over a part of the address space that no host of the test is in.
+        let address = 0x2000_0000 | (number.wrapping_mul(2_654_435_761) >> 4 & !15) >> 2;
+        Prefix::new(Ipv4Addr::from(address).into(), 28).unwrap()
+    };
+    let many = (0..16_000).map(|index| {
+        let first = (turn * 16_000 + index) * 7;
+        let rule =
+            Rule { destinations: (first..first + 7).map(prefix).collect(), ..policy(&[]).rule };
+        PolicyRule { name: format!("{turn} {index}"), ..PolicyRule { rule, ..policy(&[]) } }
+    });
+    many.chain([policy(&["10.77.2.0/24"])]).collect()
+}
+
+/// Accepts until told to stop and nothing waits; how many there were.
+fn drain(listener: &TcpListener, stop: &AtomicBool) -> usize {
+    listener.set_nonblocking(true).unwrap();
+    let mut count = 0;
+    loop {
+        let stopped = stop.load(Ordering::Relaxed);
+        match listener.accept() {
+            Ok(_) => count += 1,
+            Err(_) if stopped => return count,
+            Err(_) => thread::yield_now(),
+        }
+    }
 }
 
 /// A policy takes as many new connections per second as it says, and leaves other policies alone.
