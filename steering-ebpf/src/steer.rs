@@ -150,8 +150,10 @@ fn held(frame: &Frame<'_>, settings: &Settings, flow: &Flow) -> Held {
 /// It is addressed to the host whose address the connection keeps, which has no use for it.
 #[inline(always)]
 fn not_tcp(frame: &Frame<'_>, settings: &Settings, segment: &mut Segment, way: Way) -> i32 {
-    if too_big(frame, segment).is_none() || held(frame, settings, &segment.flow) != Held::Connection
-    {
+    if too_big(frame, segment).is_none() {
+        return pass_on(frame, settings, segment, Reason::NotTcp);
+    }
+    if held(frame, settings, &segment.flow) != Held::Connection {
         return pass(Reason::NotTcp);
     }
     count(Reason::TooBig);

@@ -164,11 +164,11 @@ impl Steering {
     ) -> Result<Self, SteeringError> {
         let began_ns = maps::monotonic_ns()?;
         let pins = Pins::new(&setup.pin_directory);
-        let knew_pairs = pins.maps().join(maps::PAIRS).exists();
         let addresses = own_addresses().await?;
         load::make_maps(&pins)?;
         let mut maps = Maps::open(pins.maps())?;
-        pairs.attach(pins.maps(), !knew_pairs)?;
+        let is_first = maps.in_force()?.generation == 0;
+        pairs.attach(pins.maps(), is_first)?;
         let rules = with_slots(&mut maps, policies)?;
         let generation = sync::build(&pins, &rules, &addresses, setup.room)?;
         // Before the programs use another mark than the daemon before.
