@@ -1,6 +1,6 @@
 //! Delivery: into this host's stack, through the bridge, or back to the client as a reset.
 
-use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT};
+use aya_ebpf::bindings::tcx_action_base::{TCX_DROP, TCX_NEXT, TCX_PASS};
 use aya_ebpf::helpers::bpf_csum_diff;
 use steering_common::flow::Family;
 use steering_common::layout::Settings;
@@ -12,11 +12,12 @@ use crate::maps::{PORTS, SETTINGS};
 use crate::packet::Frame;
 use crate::sock::{self, Assigned, Held};
 
-/// Sends the packet into this host's stack: the policy routing rule finds the mark.
+/// Sends the packet into this host's stack: the policy routing rule finds the mark. No program
+/// after this one sees it, such as one of another version whose daemon is gone.
 #[inline(always)]
 pub(crate) fn to_host(frame: &Frame<'_>, settings: &Settings) -> i32 {
     frame.claim(settings.route_mark);
-    TCX_NEXT
+    TCX_PASS
 }
 
 /// Sends the frame up through the bridge: addressed to its port, the bridge keeps it.
@@ -53,7 +54,7 @@ pub(crate) fn on_bridge(frame: &Frame<'_>) -> i32 {
         return TCX_NEXT;
     }
     if sock::assign_listener(frame, segment.flow.family) == Assigned::Yes {
-        return TCX_NEXT;
+        return TCX_PASS;
     }
     count(Reason::AssignFailed);
     TCX_DROP

@@ -36,6 +36,7 @@ use crate::handover::Handed;
 use crate::presence::Presence;
 use crate::recording::Recordings;
 use crate::steering::plan::PolicyRule;
+use crate::steering::watch::Watch;
 use crate::steering::{self, HeldPairs, Listeners, Steering, SteeringSetup};
 use crate::store::Store;
 use crate::task::Group;
@@ -92,8 +93,19 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
     entrance.accept(&gateway);
     info!(policies = config.policy.connection_policies.len(), "Ready");
     let file = file.to_owned();
-    let mut running =
-        Running { file, config, clock, gateway, others, entrance, steered, pulse, orders: given };
+    let watch = Watch::start()?;
+    let mut running = Running {
+        file,
+        config,
+        clock,
+        gateway,
+        others,
+        entrance,
+        steered,
+        watch,
+        pulse,
+        orders: given,
+    };
     match running.keep_up(&mut signals).await {
         End::Stopped => running.stop(operators, tasks, &mut signals).await?,
         End::TakenOver => running.retire(operators, tasks, &mut signals).await?,

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Order, TakeOver};
 use crate::session::stop::chain;
+use crate::steering::watch::Watch;
 use crate::steering::{self, Steering};
 use crate::task::Group;
 
@@ -43,6 +44,8 @@ pub(super) struct Running {
     pub(super) entrance: Entrance,
     /// The data plane.
     pub(super) steered: Steering,
+    /// Word of changes around it.
+    pub(super) watch: Watch,
     /// The heartbeat.
     pub(super) pulse: Pulse,
     /// What operators and other daemons ask for.
@@ -93,9 +96,21 @@ impl Running {
                         }
                     }
                 },
+                () = self.watch.changed() => {
+                    self.steer_on().await;
+                    continue;
+                }
                 () = tick => {}
             }
             self.tidy().await;
+        }
+    }
+
+    /// Steers what is there now.
+    async fn steer_on(&mut self) {
+        let is_alone = self.others.earlier().is_empty();
+        if let Err(error) = self.steered.reconcile(is_alone).await {
+            error!(%error, "Steering is not as it should be");
         }
     }
 
@@ -143,7 +158,8 @@ impl Running {
         tasks: Group,
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
-        let Self { file, config, clock, gateway, others, entrance, steered, pulse, orders } = self;
+        let Self { file, config, clock, gateway, others, entrance, steered, pulse, orders, .. } =
+            self;
         pulse.leave().await;
         // Programs, table and routes stay in place: they are the other daemon's now.
         drop((entrance, steered));
@@ -219,10 +235,7 @@ impl Running {
     }
 
     async fn tidy(&mut self) {
-        let is_alone = self.others.earlier().is_empty();
-        if let Err(error) = self.steered.reconcile(is_alone).await {
-            error!(%error, "Steering is not as it should be");
-        }
+        self.steer_on().await;
         if let Err(error) = self.others.look().await {
             error!(error = format!("{error:#}"), "What a dead daemon left cannot be looked after");
         }

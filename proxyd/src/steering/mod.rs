@@ -18,6 +18,7 @@ mod sync;
 pub mod table;
 pub mod plan;
 pub mod trace;
+pub mod watch;
 
 use std::collections::HashSet;
 use std::mem;
