@@ -23,6 +23,8 @@ mod ssh_russh;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod steering_attacks;
+#[cfg(test)]
 mod steering_faults;
 #[cfg(test)]
 mod steering_paths;
