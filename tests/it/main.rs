@@ -27,6 +27,8 @@ mod steering_attacks;
 #[cfg(test)]
 mod steering_faults;
 #[cfg(test)]
+mod steering_flood;
+#[cfg(test)]
 mod steering_paths;
 #[cfg(test)]
 mod steering_program;
