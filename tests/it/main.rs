@@ -25,6 +25,8 @@ mod stage;
 #[cfg(test)]
 mod steering_attacks;
 #[cfg(test)]
+mod steering_changes;
+#[cfg(test)]
 mod steering_faults;
 #[cfg(test)]
 mod steering_flood;
