@@ -25,7 +25,13 @@ mod ssh_russh;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod steering_attacks;
+#[cfg(test)]
+mod steering_changes;
+#[cfg(test)]
 mod steering_faults;
+#[cfg(test)]
+mod steering_flood;
 #[cfg(test)]
 mod steering_paths;
 #[cfg(test)]

@@ -58,6 +58,12 @@ impl Namespace {
         output(&mut command)
     }
 
+    /// The processes in it, by their ids.
+    pub fn pids(&self) -> anyhow::Result<Vec<String>> {
+        let listed = output(Command::new("ip").args(["netns", "pids", &self.name]))?;
+        Ok(listed.split_whitespace().map(str::to_owned).collect())
+    }
+
     /// Sets a kernel setting of this namespace, named as below `/proc/sys/net`.
     pub fn set(&self, setting: &str, value: &str) -> anyhow::Result<()> {
         let path = Path::new("/proc/sys/net").join(setting);

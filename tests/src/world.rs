@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, ensure};
@@ -12,6 +13,7 @@ use nix::unistd::Uid;
 use tempfile::TempDir;
 
 use crate::netns::{self, Namespace};
+use crate::process::output;
 
 /// Interface of the client, and of the server.
 pub const PEER_INTERFACE: &str = "eth0";
@@ -19,6 +21,8 @@ pub const PEER_INTERFACE: &str = "eth0";
 pub const CLIENT_INTERFACE: &str = "lan0";
 /// Interface of the gateway towards the server.
 pub const SERVER_INTERFACE: &str = "wan0";
+/// Interface of the gateway towards a host that joins later.
+pub const GUEST_INTERFACE: &str = "lan1";
 /// The bridge of a gateway that bridges.
 pub const BRIDGE: &str = "br0";
 
@@ -58,6 +62,10 @@ pub enum Host {
     GatewayForClient,
     /// The gateway as the server knows it.
     GatewayForServer,
+    /// A host that joins later.
+    Guest,
+    /// The gateway as that host knows it.
+    GatewayForGuest,
 }
 
 /// Three namespaces joined by veth pairs, and a directory; gone when dropped.
@@ -120,10 +128,13 @@ impl World {
         let (subnet, last) = match (self.mode, host) {
             (_, Host::GatewayForClient) => (1, 1),
             (_, Host::Client) => (1, 2),
+            (Mode::Router, Host::GatewayForGuest) => (3, 1),
+            (Mode::Router, Host::Guest) => (3, 2),
             (Mode::Router, Host::GatewayForServer) => (2, 1),
             (Mode::Router, Host::Server) => (2, 3),
             (Mode::Router, Host::OtherServer) => (2, 4),
-            (Mode::Bridge, Host::GatewayForServer) => (1, 1),
+            (Mode::Bridge, Host::GatewayForServer | Host::GatewayForGuest) => (1, 1),
+            (Mode::Bridge, Host::Guest) => (1, 9),
             (Mode::Bridge, Host::Server) => (1, 3),
             (Mode::Bridge, Host::OtherServer) => (1, 4),
         };
@@ -174,6 +185,59 @@ impl World {
         Ok(found)
     }
 
+    /// Unmounts the BPF file system of the pins wherever processes of this world see it: its pins
+    /// are gone then.
+    pub fn unmount_pins(&self) -> anyhow::Result<()> {
+        // Each process that `ip netns exec` has started sees mounts of its own.
+        for namespace in [&self.client, &self.gateway, &self.server] {
+            for pid in namespace.pids()? {
+                let mut command = Command::new("nsenter");
+                command.args(["--mount", "--target", &pid, "umount", "--lazy"]);
+                output(command.arg(&self.bpffs.path))?;
+            }
+        }
+        self.hide_pins()
+    }
+
+    /// Unmounts it where this process sees it, and those that are started from now on.
+    pub fn hide_pins(&self) -> anyhow::Result<()> {
+        umount2(&self.bpffs.path, MntFlags::MNT_DETACH).context("cannot unmount the pins")
+    }
+
+    /// Mounts another one in its place, for processes that are started from now on.
+    pub fn remount_pins(&self) -> anyhow::Result<()> {
+        mount_bpffs(&self.bpffs.path)
+    }
+
+    /// Joins a further host to the gateway, by [`GUEST_INTERFACE`]: a port of the bridge, or a
+    /// subnet of its own behind the router.
+    pub fn add_guest(&self) -> anyhow::Result<Namespace> {
+        let guest = Namespace::new(self.client.name(), "guest")?;
+        self.join(GUEST_INTERFACE, &guest)?;
+        match self.mode {
+            Mode::Router => self.give(&self.gateway, GUEST_INTERFACE, Host::GatewayForGuest)?,
+            Mode::Bridge => {
+                drop(self.gateway.ip(&format!("link set {GUEST_INTERFACE} master {BRIDGE}"))?);
+            }
+        }
+        self.give(&guest, PEER_INTERFACE, Host::Guest)?;
+        self.route_by(&guest, Host::GatewayForGuest)?;
+        Ok(guest)
+    }
+
+    /// Removes the gateway's interface towards the client, and the client's with it.
+    pub fn unplug_client(&self) -> anyhow::Result<()> {
+        self.gateway.ip(&format!("link del {CLIENT_INTERFACE}")).map(drop)
+    }
+
+    /// Makes another interface of that name, and joins the client of a router to it again.
+    pub fn replug_client(&self) -> anyhow::Result<()> {
+        self.join(CLIENT_INTERFACE, &self.client)?;
+        self.give(&self.gateway, CLIENT_INTERFACE, Host::GatewayForClient)?;
+        self.give(&self.client, PEER_INTERFACE, Host::Client)?;
+        self.route_by(&self.client, Host::GatewayForClient)
+    }
+
     /// Joins the gateway's `interface` to `peer`.
     fn join(&self, interface: &str, peer: &Namespace) -> anyhow::Result<()> {
         let gateway = self.gateway.name();
@@ -210,13 +274,15 @@ impl World {
         self.give(&self.client, PEER_INTERFACE, Host::Client)?;
         self.give(&self.server, PEER_INTERFACE, Host::Server)?;
         self.give(&self.server, PEER_INTERFACE, Host::OtherServer)?;
+        self.route_by(&self.client, Host::GatewayForClient)?;
+        self.route_by(&self.server, Host::GatewayForServer)
+    }
+
+    /// Has a namespace send to the gateway what is for other subnets.
+    fn route_by(&self, namespace: &Namespace, gateway: Host) -> anyhow::Result<()> {
         for family in Family::ALL {
-            for (namespace, router) in
-                [(&self.client, Host::GatewayForClient), (&self.server, Host::GatewayForServer)]
-            {
-                let router = self.address(router, family);
-                namespace.ip(&format!("route add default via {router}"))?;
-            }
+            let router = self.address(gateway, family);
+            namespace.ip(&format!("route add default via {router}"))?;
         }
         Ok(())
     }
@@ -239,10 +305,14 @@ struct Bpffs {
 impl Bpffs {
     fn mount(path: PathBuf) -> anyhow::Result<Self> {
         fs::create_dir(&path)?;
-        mount(Some("bpf"), &path, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .context("cannot mount a BPF file system: does the kernel have CONFIG_BPF_SYSCALL?")?;
+        mount_bpffs(&path)?;
         Ok(Self { path })
     }
+}
+
+fn mount_bpffs(path: &Path) -> anyhow::Result<()> {
+    mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .context("cannot mount a BPF file system: does the kernel have CONFIG_BPF_SYSCALL?")
 }
 
 impl Drop for Bpffs {
@@ -253,11 +323,12 @@ impl Drop for Bpffs {
 }
 
 /// Programs that a world is made of, and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
     ("/usr/bin/sftp", "openssh-client"),
     ("/usr/bin/ping", "iputils-ping"),
+    ("/usr/bin/nsenter", "util-linux"),
     ("/usr/bin/setsid", "util-linux"),
     ("/bin/bash", "bash"),
 ];
