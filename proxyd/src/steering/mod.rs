@@ -35,6 +35,7 @@ use steering_common::rule::{Prefix, Rule};
 use self::interface::Interface;
 use self::load::{Pins, Program};
 use self::maps::{Maps, to_name};
+use self::pairs::Past;
 use self::plan::PolicyRule;
 use self::sync::Generation;
 
@@ -169,7 +170,12 @@ impl Steering {
         load::make_maps(&pins)?;
         let mut maps = Maps::open(pins.maps())?;
         let is_first = maps.in_force()?.generation == 0;
-        pairs.attach(pins.maps(), is_first)?;
+        let past = match (is_first, pins.other_layouts()?.is_empty()) {
+            (false, _) => Past::Kept,
+            (true, true) => Past::Ended,
+            (true, false) => Past::Elsewhere,
+        };
+        pairs.attach(pins.maps(), past)?;
         let rules = with_slots(&mut maps, policies)?;
         let generation = sync::build(&pins, &rules, &addresses, setup.room)?;
         // Before the programs use another mark than the daemon before.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "the map is used as memory; each block says why")]
 
 use std::collections::HashMap;
+use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -37,6 +38,18 @@ struct State {
 
 type Pair = (Words, Words);
 
+/// What is known of the connections that are there when a filter is first used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// The filter has them: it is the one of the daemon before.
+    Kept,
+    /// No daemon has any; what remains of closed ones, the kernel lists.
+    Ended,
+    /// A daemon with a filter of its own may have some, and make more: every pair is taken for one
+    /// of the proxy's until the first rotation.
+    Elsewhere,
+}
+
 /// Keeps a pair in the filter until it is dropped, and for a time after that.
 #[derive(Debug)]
 #[must_use = "the pair is given up when this is dropped"]
@@ -63,13 +76,14 @@ impl HeldPairs {
         state.held.keys().for_each(|pair| state.set(pair));
     }
 
-    /// Uses the pinned filter. `is_new` where nothing kept it before: then every pair is taken for
-    /// one of the proxy's until the first rotation, because there can be connections that are not
-    /// in it.
-    pub(crate) fn attach(&self, directory: &Path, is_new: bool) -> Result<(), SteeringError> {
+    /// Uses the pinned filter, which has the pairs of connections that are there already as its
+    /// `past` says.
+    pub(crate) fn attach(&self, directory: &Path, past: Past) -> Result<(), SteeringError> {
         let filter = Filter::open(directory)?;
-        if is_new {
-            filter.fill(filter.current() ^ 1, 1);
+        match past {
+            Past::Kept => {}
+            Past::Ended => present_pairs().iter().for_each(|pair| filter.set(pair)),
+            Past::Elsewhere => filter.fill(filter.current() ^ 1, 1),
         }
         self.lock().filter = Some(filter);
         self.refresh();
@@ -111,6 +125,32 @@ impl Drop for HeldPair {
                 state.held.remove(&self.pair);
             }
         }
+    }
+}
+
+/// Between whom this host has TCP connections, or what remains of them (TIME-WAIT).
+fn present_pairs() -> Vec<Pair> {
+    let lists = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| {
+        // No list, no connections: IPv6 can be absent from the kernel.
+        fs::read_to_string(path).unwrap_or_default()
+    });
+    lists.iter().flat_map(|list| list.lines()).filter_map(pair_of).collect()
+}
+
+/// The pair of a line of such a list (`proc_pid_net(5)`): number, local and remote address, the rest.
+fn pair_of(line: &str) -> Option<Pair> {
+    let mut fields = line.split_whitespace().skip(1);
+    Some((address(fields.next()?)?, address(fields.next()?)?))
+}
+
+/// One or four words, each as it stands in memory, and the port.
+fn address(field: &str) -> Option<Words> {
+    let (words, _port) = field.split_once(':')?;
+    let word = |at: usize| u32::from_str_radix(words.get(at * 8..at * 8 + 8)?, 16).ok();
+    match words.len() {
+        8 => Some([0, 0, 0, word(0)?]),
+        32 => Some([word(0)?, word(1)?, word(2)?, word(3)?]),
+        _ => None,
     }
 }
 
@@ -190,5 +230,32 @@ impl Drop for Filter {
         // SAFETY: mapped by `open` with this length, and not used after this.
         let _fails_only_on_wrong_arguments =
             unsafe { libc::munmap(self.pairs.as_ptr().cast(), size_of::<Pairs>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steering_common::rule::words;
+
+    use super::pair_of;
+
+    #[test]
+    fn listed_connections() {
+        let pair = |one: &str, other: &str| {
+            Some((words(one.parse().unwrap()).1, words(other.parse().unwrap()).1))
+        };
+        let native = |octets: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(octets));
+        let (client, server) = (native([10, 1, 0, 2]), native([10, 2, 0, 9]));
+        let v6 = [[0xfd, 0, 0, 1], [0; 4], [0; 4], [0, 0, 0, 2]].map(native).concat();
+        for (name, line, expected) in [
+            ("heading", "  sl  local_address rem_address   st tx_queue".to_owned(), None),
+            ("IPv4", format!("   0: {server}:0016 {client}:9C40 06"), pair("10.2.0.9", "10.1.0.2")),
+            ("IPv6", format!("   1: {v6}:0016 {v6}:9C40 01"), pair("fd00:1::2", "fd00:1::2")),
+            ("cut", format!("   1: {server}:0016"), None),
+            ("odd", format!("   1: {server}0:0016 {client}:9C40 01"), None),
+            ("nothing", String::new(), None),
+        ] {
+            assert_eq!(pair_of(&line), expected, "{name}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Bounds on the size of a policy set; one place.
 
 /// Connection policies in one set: what the compiled steering tables can index.
-pub const CONNECTION_POLICIES_MAX: usize = 1_024;
+pub const CONNECTION_POLICIES_MAX: usize = 16_384;
 
 /// Bytes in the name of a policy, user or group; long enough for a distinguished group name.
 pub const NAME_BYTES_MAX: usize = 256;
