@@ -46,7 +46,15 @@ fn setup(world: &World) -> SteeringSetup {
     };
     let (pin_directory, room) = (world.pin_directory(), Room { bytes: 1 << 28, cells: CELLS_MAX });
     let fast_path = FastPath::Off;
-    SteeringSetup { mode, routing: ROUTING, socket_mark: 2, pin_directory, room, fast_path }
+    SteeringSetup {
+        mode,
+        routing: ROUTING,
+        socket_mark: 2,
+        pin_directory,
+        room,
+        fast_path,
+        takes_over: false,
+    }
 }
 
 /// A policy for port 22 of these subnets, whose connections are dropped while no proxy listens.

@@ -78,6 +78,7 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
     if taken.is_none() {
         place.publish().context(unknown)?;
     }
+    let setup = SteeringSetup { takes_over: taken.is_some(), ..setup };
     let steered = steer(setup, &rules, &entrance, pairs).await?;
     let pulse = Pulse::start(clock, &steered)?;
     if let Some(taken) = taken {

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::control::{Order, TakeOver};
 use crate::session::stop::chain;
 use crate::steering::watch::Watch;
-use crate::steering::{self, Steering};
+use crate::steering::{self, Steering, SteeringSetup};
 use crate::task::Group;
 
 /// Interval at which everything is brought back to what it should be.
@@ -224,6 +224,8 @@ impl Running {
         if let Err(error) = self.steered.publish(&rules).await {
             warn!(%error, "Steering has to be begun again");
             let pairs = self.gateway.pairs().clone();
+            // From the one that this daemon has still.
+            let setup = SteeringSetup { takes_over: true, ..setup };
             self.steered = steer(setup, &rules, &self.entrance, pairs).await?;
             let pulse = Pulse::start(self.clock, &self.steered)?;
             mem::replace(&mut self.pulse, pulse).leave().await;

@@ -75,6 +75,15 @@ pub enum SteeringError {
         /// Where the maps would be.
         directory: PathBuf,
     },
+    /// Another daemon steers with these pins.
+    #[error(
+        "another daemon steers with the pins in {directory}: stop it, take over from it \
+         (proxyd run --take-over), or give this one another steering.pin_directory"
+    )]
+    InUse {
+        /// Where the pins are.
+        directory: PathBuf,
+    },
     /// What is pinned belongs to root.
     #[error("cannot read the steering state in {directory}: that needs root")]
     NotReadable {

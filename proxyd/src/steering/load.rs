@@ -1,13 +1,15 @@
 //! Loading, attaching and pinning. Pins outlive the daemon: classification goes on without it,
 //! and the next daemon takes over hooks and maps.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use aya::programs::links::{FdLink, LinkError, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use steering_common::compile::Compiled;
 
 use super::bpffs::{at, entries, remove_directory, remove_file};
@@ -101,8 +103,18 @@ impl Pins {
         Ok(hooks)
     }
 
+    /// Keeps other daemons from using the pins, as long as the result lives; none where one does.
+    pub(crate) fn lock(&self) -> Result<Option<Flock<File>>, SteeringError> {
+        let directory = File::open(&self.base).map_err(at(&self.base))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_directory, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_directory, error)) => Err(at(&self.base)(error.into())),
+        }
+    }
+
     /// Makes the directories, on a bpffs that is mounted if there is none.
-    fn prepare(&self) -> Result<(), SteeringError> {
+    pub(crate) fn prepare(&self) -> Result<(), SteeringError> {
         bpffs::mount_if_needed(&self.base)?;
         fs::create_dir_all(&self.maps).map_err(at(&self.maps))?;
         fs::create_dir_all(&self.links).map_err(at(&self.links))
@@ -186,7 +198,6 @@ fn remove_pins(root: &Path) -> Result<(), SteeringError> {
 
 /// Pins the maps that outlive a generation of the table, unless they are there.
 pub(crate) fn make_maps(pins: &Pins) -> Result<(), SteeringError> {
-    pins.prepare()?;
     maps::check_pins(&pins.maps)?;
     load_object(&mut loader(pins)).map(|_programs_not_loaded| ())
 }

@@ -21,11 +21,13 @@ pub mod trace;
 pub mod watch;
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::mem;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
+use nix::fcntl::Flock;
 use rtnetlink::Handle;
 use steering_common::compile::Room;
 use steering_common::layout::{InForce, Port, Settings};
@@ -64,6 +66,9 @@ pub struct SteeringSetup {
     pub room: Room,
     /// Where packets that are not steered are forwarded.
     pub fast_path: FastPath,
+    /// Whether another daemon steers with these pins and hands over. Without that, one that does
+    /// keeps this one from starting.
+    pub takes_over: bool,
 }
 
 /// The sockets that redirected connections go to; either may be absent.
@@ -126,6 +131,8 @@ pub struct Steering {
     elsewhere: Vec<Prefix>,
     /// When the filter of address pairs was last rotated.
     rotated_ns: u64,
+    /// Held while no other daemon may use the pins; not before one that hands over has let go.
+    lock: Option<Flock<File>>,
 }
 
 impl Steering {
@@ -167,6 +174,11 @@ impl Steering {
         let began_ns = maps::monotonic_ns()?;
         let pins = Pins::new(&setup.pin_directory);
         let addresses = own_addresses().await?;
+        pins.prepare()?;
+        let lock = pins.lock()?;
+        if lock.is_none() && !setup.takes_over {
+            return Err(SteeringError::InUse { directory: setup.pin_directory });
+        }
         load::make_maps(&pins)?;
         let mut maps = Maps::open(pins.maps())?;
         let is_first = maps.in_force()?.generation == 0;
@@ -199,6 +211,7 @@ impl Steering {
             served: Vec::new(),
             elsewhere: Vec::new(),
             rotated_ns: began_ns,
+            lock,
         };
         steering.heartbeat()?.beat()?;
         steering.serve(policies);
@@ -281,6 +294,9 @@ impl Steering {
             self.rotated_ns = now_ns;
         }
         self.pairs.refresh();
+        if self.lock.is_none() {
+            self.lock = self.pins.lock()?;
+        }
         let arranged = self.arrange().await;
         arranged.and(self.follow_addresses().await)
     }
@@ -343,7 +359,10 @@ impl Steering {
     /// # Errors
     /// With the first thing that could not be removed; all else is gone.
     pub async fn stop(self) -> Result<(), SteeringError> {
-        remove(&self.pins).await
+        let Self { pins, lock, .. } = self;
+        // Or the file system could not be unmounted.
+        drop(lock);
+        remove(&pins).await
     }
 
     fn attach_all(&mut self, interfaces: &[Interface]) -> Result<(), SteeringError> {

@@ -70,6 +70,7 @@ pub fn plan(
         pin_directory,
         room,
         fast_path: steering.fast_path,
+        takes_over: false,
     };
     let rules = policies.connection_policies.iter().map(|policy| {
         let rule = rule_of(policy)
