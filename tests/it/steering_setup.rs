@@ -41,8 +41,15 @@ fn setup(world: &World) -> SteeringSetup {
         Mode::Bridge => SteeringMode::Bridge { bridge: BRIDGE.to_owned() },
     };
     let (pin_directory, room) = (world.pin_directory(), Room { bytes: 1 << 28, cells: CELLS_MAX });
-    let fast_path = FastPath::Off;
-    SteeringSetup { mode, routing: ROUTING, socket_mark: 2, pin_directory, room, fast_path }
+    SteeringSetup {
+        mode,
+        routing: ROUTING,
+        socket_mark: 2,
+        pin_directory,
+        room,
+        fast_path: FastPath::Off,
+        fast_path_unchecked: false,
+    }
 }
 
 /// A policy for port 22 of these subnets, whose connections are dropped while no proxy listens.

@@ -6,9 +6,12 @@
 
 mod bpffs;
 mod error;
+mod fast;
+mod hook;
 mod interface;
 mod load;
 mod maps;
+mod netlink;
 mod pairs;
 mod probe;
 mod route;
@@ -37,6 +40,7 @@ use self::plan::PolicyRule;
 use self::sync::Generation;
 
 pub use self::error::SteeringError;
+pub use self::fast::Unfit;
 pub use self::load::OBJECT;
 pub use self::maps::Heartbeat;
 pub use self::pairs::{HeldPair, HeldPairs};
@@ -61,6 +65,8 @@ pub struct SteeringSetup {
     pub room: Room,
     /// Where packets that are not steered are forwarded.
     pub fast_path: FastPath,
+    /// Whether the fast path at the driver is put on interfaces that it does not fit.
+    pub fast_path_unchecked: bool,
 }
 
 /// The sockets that redirected connections go to; either may be absent.
@@ -141,7 +147,10 @@ impl Steering {
         check(&setup)?;
         // Before anything is loaded: a wrong name must leave nothing behind.
         route::with_netlink(async |handle| {
-            hooks(&setup.mode, &interface::list(&handle).await?).outcome
+            let interfaces = interface::list(&handle).await?;
+            let Hooks { wanted, outcome } = hooks(&setup, &interfaces);
+            outcome?;
+            wanted.iter().try_for_each(|(program, interface)| fits(&setup, *program, interface))
         })
         .await?;
         let pins = Pins::new(&setup.pin_directory);
@@ -235,7 +244,7 @@ impl Steering {
     /// Exchanges the programs of all hooks that are there for those of the present generation.
     async fn exchange(&mut self) -> Result<(), SteeringError> {
         let interfaces = route::with_netlink(async |handle| interface::list(&handle).await).await?;
-        let Hooks { wanted, .. } = hooks(&self.setup.mode, &interfaces);
+        let Hooks { wanted, .. } = hooks(&self.setup, &interfaces);
         wanted.iter().try_for_each(|(program, interface)| self.attach(*program, interface))
     }
 
@@ -319,12 +328,14 @@ impl Steering {
     ///
     /// # Errors
     /// With the first thing that could not be removed; all else is gone.
-    pub async fn stop(self) -> Result<(), SteeringError> {
-        remove(&self.pins).await
+    pub async fn stop(mut self) -> Result<(), SteeringError> {
+        // First, or frames would be redirected to drivers that do not send them any more.
+        let forgotten = self.maps.forget_devices(&[]);
+        remove(&self.pins).await.and(forgotten)
     }
 
     fn attach_all(&mut self, interfaces: &[Interface]) -> Result<(), SteeringError> {
-        let Hooks { wanted, outcome } = hooks(&self.setup.mode, interfaces);
+        let Hooks { wanted, outcome } = hooks(&self.setup, interfaces);
         let mut outcome = outcome;
         for (program, interface) in &wanted {
             outcome = outcome.and(self.attach(*program, interface));
@@ -332,17 +343,34 @@ impl Steering {
         let keep: Vec<_> =
             wanted.iter().map(|(program, interface)| (*program, interface.index)).collect();
         let ports: Vec<_> = keep.iter().map(|(_, ifindex)| *ifindex).collect();
-        outcome.and(self.pins.detach_others(&keep)).and(self.maps.forget_ports(&ports))
+        let fast = keep.iter().filter(|(program, _)| *program == Program::Fast);
+        let devices: Vec<_> = fast.map(|(_, ifindex)| *ifindex).collect();
+        // Before the programs: many drivers send what is redirected only while they have one.
+        outcome
+            .and(self.maps.forget_devices(&devices))
+            .and(self.pins.detach_others(&keep))
+            .and(self.maps.forget_ports(&ports))
     }
 
     fn attach(&mut self, program: Program, interface: &Interface) -> Result<(), SteeringError> {
+        fits(&self.setup, program, interface)?;
         if program == Program::ClassifyPort {
             let address = interface
                 .address
                 .ok_or_else(|| SteeringError::NoPortAddress { name: interface.name.clone() })?;
             self.maps.set_port(interface.index, Port { address, reserved: [0; 2] })?;
         }
-        load::attach(&mut self.generation.ebpf, &self.pins, program, interface)
+        if program == Program::Fast {
+            let address = interface.address;
+            let address = address.ok_or_else(|| fast::because(interface, Unfit::NoAddress))?;
+            self.maps.set_port(interface.index, Port { address, reserved: [0; 2] })?;
+        }
+        load::attach(&mut self.generation.ebpf, &self.pins, program, interface)?;
+        if program == Program::Fast {
+            fast::check_sending(interface)?;
+            self.maps.set_device(interface.index)?;
+        }
+        Ok(())
     }
 
     async fn reach_servers(
@@ -415,7 +443,12 @@ fn check(setup: &SteeringSetup) -> Result<(), SteeringError> {
             route::check_forwarding()?;
             let names: Vec<_> =
                 client_interfaces.iter().chain(server_interfaces).map(String::as_str).collect();
-            route::check_source_validation(&names)
+            route::check_source_validation(&names)?;
+            if setup.fast_path != FastPath::Off {
+                fast::check_reverse_path(&names)?;
+                fast::warn_of_netfilter();
+            }
+            Ok(())
         }
         Mode::Bridge { bridge } => route::check_source_validation(&[bridge]),
     }
@@ -443,9 +476,21 @@ impl<'a> Hooks<'a> {
     }
 }
 
-fn hooks<'a>(mode: &Mode, interfaces: &'a [Interface]) -> Hooks<'a> {
+/// Checks that a program may be put on an interface.
+fn fits(
+    setup: &SteeringSetup,
+    program: Program,
+    interface: &Interface,
+) -> Result<(), SteeringError> {
+    if program == Program::Fast && !setup.fast_path_unchecked {
+        return fast::check(interface);
+    }
+    Ok(())
+}
+
+fn hooks<'a>(setup: &SteeringSetup, interfaces: &'a [Interface]) -> Hooks<'a> {
     let mut hooks = Hooks { wanted: Vec::new(), outcome: Ok(()) };
-    match mode {
+    match &setup.mode {
         Mode::Router { client_interfaces, server_interfaces } => {
             for name in client_interfaces {
                 hooks.add(Program::Classify, interface::find(interfaces, name));
@@ -454,6 +499,12 @@ fn hooks<'a>(mode: &Mode, interfaces: &'a [Interface]) -> Hooks<'a> {
             // that has both sides.
             for name in server_interfaces.iter().filter(|name| !client_interfaces.contains(name)) {
                 hooks.add(Program::ReturnPath, interface::find(interfaces, name));
+            }
+            if setup.fast_path == FastPath::Xdp {
+                // After all that steer: what it leaves has to meet them.
+                let steered: Vec<_> =
+                    hooks.wanted.iter().map(|(_, interface)| *interface).collect();
+                hooks.wanted.extend(steered.into_iter().map(|one| (Program::Fast, one)));
             }
         }
         Mode::Bridge { bridge } => match interface::find(interfaces, bridge) {

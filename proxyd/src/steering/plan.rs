@@ -68,6 +68,7 @@ pub fn plan(
         pin_directory,
         room,
         fast_path: steering.fast_path,
+        fast_path_unchecked: steering.fast_path_unchecked,
     };
     let rules = policies.connection_policies.iter().map(|policy| {
         let rule = rule_of(policy)

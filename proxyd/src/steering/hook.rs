@@ -1,0 +1,121 @@
+//! Hooks: a program on an interface, kept there by a link that is pinned.
+
+use std::path::Path;
+
+use aya::programs::links::{FdLink, LinkError, PinnedLink};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode};
+
+use super::SteeringError;
+use super::bpffs::remove_file;
+use super::interface::Interface;
+
+/// A kind of program that is put on interfaces.
+pub(crate) trait Attach {
+    /// Whether the kernel runs this very program on `interface`. A pin does not say so: its link
+    /// outlives the interface.
+    fn runs_on(&self, interface: &Interface) -> Result<bool, ProgramError>;
+
+    /// Puts the program on `interface`.
+    fn put_on(&mut self, interface: &Interface) -> Result<FdLink, AttachError>;
+
+    /// Makes the link of another program this one's; whether that is on `interface`.
+    fn take_over(&mut self, link: FdLink, interface: &Interface) -> Result<bool, AttachError>;
+}
+
+/// Why a program is not on an interface.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    /// The kernel refused.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The link is not one of this kind.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+impl Attach for SchedClassifier {
+    fn runs_on(&self, interface: &Interface) -> Result<bool, ProgramError> {
+        let own = self.info()?.id();
+        let (_revision, programs) = Self::query_tcx(&interface.name, TcAttachType::Ingress)?;
+        Ok(programs.iter().any(|program| program.id() == own))
+    }
+
+    /// Before the programs of others.
+    fn put_on(&mut self, interface: &Interface) -> Result<FdLink, AttachError> {
+        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = self.attach_with_options(&interface.name, TcAttachType::Ingress, order)?;
+        Ok(FdLink::try_from(self.take_link(id)?)?)
+    }
+
+    fn take_over(&mut self, link: FdLink, interface: &Interface) -> Result<bool, AttachError> {
+        let id = self.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+        // The pin holds the link; our descriptor of it is closed here.
+        drop(self.take_link(id)?);
+        Ok(self.runs_on(interface)?)
+    }
+}
+
+impl Attach for Xdp {
+    fn runs_on(&self, interface: &Interface) -> Result<bool, ProgramError> {
+        Ok(interface.xdp_program == Some(self.info()?.id()))
+    }
+
+    /// At the driver and nowhere else: behind it, where the kernel would put it otherwise, it would
+    /// only cost time.
+    fn put_on(&mut self, interface: &Interface) -> Result<FdLink, AttachError> {
+        let id = self.attach_to_if_index(interface.index, XdpMode::Driver)?;
+        Ok(FdLink::try_from(self.take_link(id)?)?)
+    }
+
+    fn take_over(&mut self, link: FdLink, interface: &Interface) -> Result<bool, AttachError> {
+        if interface.xdp_program.is_none() {
+            return Ok(false);
+        }
+        // Refused where the interface of the link is gone.
+        let id = self.attach_to_link(XdpLink::try_from(link)?)?;
+        drop(self.take_link(id)?);
+        Ok(true)
+    }
+}
+
+/// Puts the program called `name` on `interface` and pins its link at `pin`, unless it is there.
+/// Takes over the hook of a daemon before if there is one, without a moment in which none runs.
+pub(crate) fn attach<P: Attach>(
+    program: &mut P,
+    name: &'static str,
+    interface: &Interface,
+    pin: &Path,
+) -> Result<(), SteeringError> {
+    let failed = |error| match error {
+        AttachError::Program(source) => SteeringError::Attach {
+            program: name,
+            interface: interface.name.clone(),
+            source: Box::new(source),
+        },
+        AttachError::Link(source) => {
+            SteeringError::Link { path: pin.to_owned(), source: Box::new(source) }
+        }
+    };
+    if pin.exists() {
+        if program.runs_on(interface).map_err(|error| failed(error.into()))? {
+            return Ok(());
+        }
+        let link = PinnedLink::from_pin(pin).map_err(AttachError::from);
+        match link.and_then(|link| program.take_over(link.into(), interface)) {
+            Ok(true) => return Ok(()),
+            // The interface went and came back, or is another one with the number of one gone.
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, path = %pin.display(), "Pinned hook is attached anew");
+            }
+        }
+        remove_file(pin)?;
+    }
+    let link = program.put_on(interface).map_err(failed)?;
+    match link.pin(pin) {
+        Ok(_pinned) => Ok(()),
+        Err(source) => Err(SteeringError::Pin { path: pin.to_owned(), source: Box::new(source) }),
+    }
+}
