@@ -27,7 +27,7 @@ pub enum Unfit {
     /// Programs at the driver do not see the VLAN of a frame.
     #[error(
         "its card takes VLAN tags out of frames, so that those of every VLAN look alike: \
-         `ethtool -K INTERFACE rxvlan off`"
+         `ethtool -K INTERFACE rxvlan off rx-vlan-stag-hw-parse off`"
     )]
     StripsTags,
     /// It has no address that frames for this host carry.

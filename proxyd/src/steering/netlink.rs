@@ -45,8 +45,8 @@ const ETHTOOL_A_FEATURES_HEADER: u16 = 1;
 const ETHTOOL_A_FEATURES_ACTIVE: u16 = 4;
 const ETHTOOL_A_BITSET_BITS: u16 = 3;
 const ETHTOOL_A_BITSET_BIT_NAME: u16 = 2;
-/// The card takes VLAN tags out of frames.
-const RX_VLAN_OFFLOAD: &[u8] = b"rx-vlan-hw-parse\0";
+/// The card takes the tags of 802.1Q or 802.1ad out of frames.
+const STRIPS_TAGS: [&[u8]; 2] = [b"rx-vlan-hw-parse\0", b"rx-vlan-stag-hw-parse\0"];
 
 /// Messages of nftables (`linux/netfilter/nf_tables.h`): its number above that of the message.
 const NFT_MSG_NEWTABLE: u16 = 10 << 8;
@@ -67,9 +67,14 @@ pub(crate) fn strips_tags(ifindex: u32) -> io::Result<bool> {
     let request = attribute(NESTED | ETHTOOL_A_FEATURES_HEADER, &device);
     let answer = ask_family("ethtool", ETHTOOL_MSG_FEATURES_GET, &request)?;
     let active = find(&answer, ETHTOOL_A_FEATURES_ACTIVE).ok_or(io::ErrorKind::InvalidData)?;
-    // Only those that are on are listed; where none is, there is no list.
-    let mut bits = Attributes(find(active, ETHTOOL_A_BITSET_BITS).unwrap_or_default());
-    Ok(bits.any(|(_type, bit)| find(bit, ETHTOOL_A_BITSET_BIT_NAME) == Some(RX_VLAN_OFFLOAD)))
+    Ok(lists_any(active, &STRIPS_TAGS))
+}
+
+/// Whether a bitset without mask, which lists what is on, lists any of these.
+fn lists_any(bitset: &[u8], names: &[&[u8]]) -> bool {
+    let bits = Attributes(find(bitset, ETHTOOL_A_BITSET_BITS).unwrap_or_default());
+    let mut on = bits.filter_map(|(_kind, bit)| find(bit, ETHTOOL_A_BITSET_BIT_NAME));
+    on.any(|name| names.contains(&name))
 }
 
 /// Whether nftables has any table in this namespace; iptables of today makes its tables there too.
@@ -196,6 +201,28 @@ mod tests {
         for end in 0..bytes.len() {
             assert!(Attributes(&bytes[..end]).count() < 2, "cut at {end}");
         }
+    }
+
+    #[test]
+    fn features_are_found_by_name() {
+        let bitset = |names: &[&str]| {
+            let bit = |name: &&str| {
+                let name = [name.as_bytes(), &[0]].concat();
+                attribute(1, &attribute(ETHTOOL_A_BITSET_BIT_NAME, &name))
+            };
+            let bits = names.iter().map(bit).collect::<Vec<_>>().concat();
+            [attribute(1, &[]), attribute(NESTED | ETHTOOL_A_BITSET_BITS, &bits)].concat()
+        };
+        for (name, listed, expected) in [
+            ("nothing", &[][..], false),
+            ("others", &["rx-gro", "tx-vlan-hw-insert"], false),
+            ("a longer name", &["rx-vlan-hw-parser"], false),
+            ("802.1Q", &["rx-gro", "rx-vlan-hw-parse"], true),
+            ("802.1ad", &["rx-vlan-stag-hw-parse", "rx-gro"], true),
+        ] {
+            assert_eq!(lists_any(&bitset(listed), &STRIPS_TAGS), expected, "{name}");
+        }
+        assert!(!lists_any(&[], &STRIPS_TAGS), "no list");
     }
 
     #[test]
