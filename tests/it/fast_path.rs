@@ -146,7 +146,8 @@ fn each_packet(world: &World, steering: &str, path: usize) {
         world.gateway.ip(&neighbour).unwrap();
     }
     for family in Family::ALL {
-        for (name, packet, fate, fast) in cases(world, family) {
+        let client = world.address(Host::Client, family);
+        for (name, packet, fate, fast) in cases(client, family) {
             let name = format!("{family:?} {name}");
             let before = forwarded(world);
             let at_client = Capture::start(&world.client).unwrap();
@@ -197,72 +198,80 @@ const ACK: u8 = 0x10;
 const SYN: u8 = 0x02;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
+const NEXT_DESTINATION: u8 = 60;
+const NEXT_FRAGMENT: u8 = 44;
 
-fn cases(world: &World, family: Family) -> Vec<Case> {
-    let client = world.address(Host::Client, family);
+/// The fast paths that a packet takes.
+const NEITHER: [bool; 2] = [false, false];
+const BOTH: [bool; 2] = [true, true];
+const ONLY_XDP: [bool; 2] = [false, true];
+
+fn cases(client: IpAddr, family: Family) -> Vec<Case> {
     let plain = |flags, payload| Packet::new(client, PROTOCOL_TCP, tcp_segment(flags, payload));
-    let udp = |payload: usize| {
-        let bytes = u16::try_from(8 + payload).unwrap().to_be_bytes();
-        let [p0, p1] = OTHER_PORT.to_be_bytes();
-        // Without a checksum, which routers do not look at.
-        let mut datagram = vec![0x9c, 0x40, p0, p1, bytes[0], bytes[1], 0, 0];
-        datagram.extend(vec![7; payload]);
-        Packet::new(client, PROTOCOL_UDP, datagram)
-    };
-    let (neither, both, by_xdp) = ([false, false], [true, true], [false, true]);
+    let udp = |payload| Packet::new(client, PROTOCOL_UDP, udp_datagram(payload));
+    let fits = fitting(family);
     let mut cases = vec![
-        ("SYN", plain(SYN, 0).bytes(), Fate::Arrives, both),
-        ("ACK", plain(ACK, 0).bytes(), Fate::Arrives, both),
-        ("ACK with data", plain(ACK, 700).bytes(), Fate::Arrives, both),
-        ("UDP", udp(100).bytes(), Fate::Arrives, by_xdp),
-        ("empty UDP", udp(0).bytes(), Fate::Arrives, by_xdp),
-        ("two hops left", plain(ACK, 10).hops(2).bytes(), Fate::Arrives, both),
-        ("one hop left", plain(ACK, 10).hops(1).bytes(), Fate::TimeExceeded, neither),
-        ("UDP with one hop left", udp(10).hops(1).bytes(), Fate::TimeExceeded, neither),
-        ("as long as fits", plain(ACK, fitting(family)).bytes(), Fate::Arrives, both),
-        ("a byte too long", plain(ACK, fitting(family) + 1).bytes(), Fate::TooBig, neither),
-        ("UDP too long", udp(fitting(family) + 13).bytes(), Fate::TooBig, neither),
+        ("SYN", plain(SYN, 0).bytes(), Fate::Arrives, BOTH),
+        ("ACK", plain(ACK, 0).bytes(), Fate::Arrives, BOTH),
+        ("ACK with data", plain(ACK, 700).bytes(), Fate::Arrives, BOTH),
+        ("UDP", udp(100).bytes(), Fate::Arrives, ONLY_XDP),
+        ("empty UDP", udp(0).bytes(), Fate::Arrives, ONLY_XDP),
+        ("two hops left", plain(ACK, 10).hops(2).bytes(), Fate::Arrives, BOTH),
+        ("one hop left", plain(ACK, 10).hops(1).bytes(), Fate::TimeExceeded, NEITHER),
+        ("UDP with one hop left", udp(10).hops(1).bytes(), Fate::TimeExceeded, NEITHER),
+        ("as long as fits", plain(ACK, fits).bytes(), Fate::Arrives, BOTH),
+        ("a byte too long", plain(ACK, fits + 1).bytes(), Fate::TooBig, NEITHER),
+        ("UDP a byte too long", udp(fits + 13).bytes(), Fate::TooBig, NEITHER),
     ];
-    match family {
-        Family::V4 => {
-            // All checksums from one carry to the next.
-            let ids = (0..=u16::MAX).step_by(0x1fff);
-            let checksums = ids.map(|id| plain(ACK, 3).id(id).bytes());
-            cases.extend(checksums.map(|packet| ("checksum", packet, Fate::Arrives, both)));
-            let carry = (0..=u16::MAX).map(|id| plain(ACK, 3).id(id).bytes());
-            let carry = carry.clone().filter(|packet| packet[10] == 0xff).take(3);
-            cases.extend(carry.map(|packet| ("carry", packet, Fate::Arrives, both)));
-            cases.extend([
-                ("options", plain(ACK, 9).options().bytes(), Fate::Arrives, neither),
-                ("first fragment", plain(ACK, 12).fragment(0x2000).bytes(), Fate::Arrives, neither),
-                ("later fragment", udp(12).fragment(0x0003).bytes(), Fate::Arrives, neither),
-                ("first of UDP", udp(12).fragment(0x2000).bytes(), Fate::Arrives, neither),
-            ]);
-            for source in ["127.0.0.1", "0.0.0.1", "224.0.0.5", "255.255.255.255"] {
-                let source = source.parse().unwrap();
-                for (protocol, body) in [(PROTOCOL_TCP, tcp_segment(ACK, 1)), udp(1).into_body()] {
-                    let packet = Packet::new(source, protocol, body).bytes();
-                    cases.push(("source that is not routed", packet, Fate::Vanishes, neither));
-                }
-            }
-        }
-        Family::V6 => {
-            let options = [&[PROTOCOL_TCP, 0, 1, 4, 0, 0, 0, 0][..], &tcp_segment(ACK, 9)].concat();
-            let fragment = [&[PROTOCOL_TCP, 0, 0, 1, 0, 0, 0, 9][..], &tcp_segment(ACK, 12)];
-            let loopback = Packet::new("::1".parse().unwrap(), PROTOCOL_TCP, tcp_segment(ACK, 1));
-            cases.extend([
-                ("options", Packet::new(client, 60, options).bytes(), Fate::Arrives, neither),
-                (
-                    "first fragment",
-                    Packet::new(client, 44, fragment.concat()).bytes(),
-                    Fate::Arrives,
-                    neither,
-                ),
-                ("loopback source", loopback.bytes(), Fate::Vanishes, neither),
-            ]);
-        }
+    cases.extend(match family {
+        Family::V4 => cases_v4(client),
+        Family::V6 => cases_v6(client),
+    });
+    cases
+}
+
+fn cases_v4(client: IpAddr) -> Vec<Case> {
+    let tcp = |payload| Packet::new(client, PROTOCOL_TCP, tcp_segment(ACK, payload));
+    let udp = |payload| Packet::new(client, PROTOCOL_UDP, udp_datagram(payload));
+    let mut cases = vec![
+        ("options", tcp(9).options().bytes(), Fate::Arrives, NEITHER),
+        ("first fragment", tcp(12).fragment(0x2000).bytes(), Fate::Arrives, NEITHER),
+        ("later fragment", tcp(12).fragment(0x0009).bytes(), Fate::Arrives, NEITHER),
+        ("first fragment of UDP", udp(12).fragment(0x2000).bytes(), Fate::Arrives, NEITHER),
+        ("later fragment of UDP", udp(12).fragment(0x0003).bytes(), Fate::Arrives, NEITHER),
+    ];
+    // Checksums from one carry to the next, and those where there is one.
+    let with_id = |id| tcp(3).id(id).bytes();
+    let spread = (0..=u16::MAX).step_by(0x3fff).map(with_id);
+    cases.extend(spread.map(|packet| ("a checksum", packet, Fate::Arrives, BOTH)));
+    let carry = (0..=u16::MAX).map(with_id).filter(|packet| packet[10] == 0xff).take(3);
+    cases.extend(carry.map(|packet| ("a checksum with carry", packet, Fate::Arrives, BOTH)));
+    for (name, source) in [
+        ("from loopback", "127.0.0.1"),
+        ("from a group", "224.0.0.5"),
+        ("from all", "255.255.255.255"),
+    ] {
+        let source = source.parse().unwrap();
+        let packet = Packet::new(source, PROTOCOL_TCP, tcp_segment(ACK, 1)).bytes();
+        cases.push((name, packet, Fate::Vanishes, NEITHER));
+        let packet = Packet::new(source, PROTOCOL_UDP, udp_datagram(1)).bytes();
+        cases.push((name, packet, Fate::Vanishes, NEITHER));
     }
     cases
+}
+
+fn cases_v6(client: IpAddr) -> Vec<Case> {
+    let (options, fragment) =
+        ([PROTOCOL_TCP, 0, 1, 4, 0, 0, 0, 0], [PROTOCOL_TCP, 0, 0, 1, 0, 0, 0, 9]);
+    let behind = |header: [u8; 8]| [&header[..], &tcp_segment(ACK, 16)].concat();
+    let options = Packet::new(client, NEXT_DESTINATION, behind(options));
+    let fragment = Packet::new(client, NEXT_FRAGMENT, behind(fragment));
+    let loopback = Packet::new("::1".parse().unwrap(), PROTOCOL_TCP, tcp_segment(ACK, 1));
+    vec![
+        ("options", options.bytes(), Fate::Arrives, NEITHER),
+        ("first fragment", fragment.bytes(), Fate::Arrives, NEITHER),
+        ("from loopback", loopback.bytes(), Fate::Vanishes, NEITHER),
+    ]
 }
 
 /// Bytes after a TCP header that fit behind the gateway.
@@ -281,6 +290,15 @@ fn tcp_segment(flags: u8, payload: usize) -> Vec<u8> {
     segment
 }
 
+fn udp_datagram(payload: usize) -> Vec<u8> {
+    let [p0, p1] = OTHER_PORT.to_be_bytes();
+    let [l0, l1] = u16::try_from(8 + payload).unwrap().to_be_bytes();
+    // Without a checksum, which routers do not look at.
+    let mut datagram = vec![0x9c, 0x40, p0, p1, l0, l1, 0, 0];
+    datagram.extend(vec![7; payload]);
+    datagram
+}
+
 /// A packet to [`silent`].
 struct Packet {
     source: IpAddr,
@@ -296,10 +314,6 @@ impl Packet {
     const fn new(source: IpAddr, protocol: u8, body: Vec<u8>) -> Self {
         // "Don't fragment" (RFC 791).
         Self { source, protocol, body, hops: 64, id: 1, fragment: 0x4000, options: Vec::new() }
-    }
-
-    fn into_body(self) -> (u8, Vec<u8>) {
-        (self.protocol, self.body)
     }
 
     fn hops(self, hops: u8) -> Self {
@@ -423,10 +437,12 @@ fn flows(world: &World, steering: &str) {
         tcp(world, to);
         assert!(forwarded(world) > before, "{family:?}");
     }
-    world.gateway.ip(&format!("link set {SERVER_INTERFACE} mtu {SMALL_MTU}")).unwrap();
     for family in Family::ALL {
+        let server = world.address(Host::OtherServer, family);
+        let narrow = format!("route add {server} dev {SERVER_INTERFACE} mtu lock {SMALL_MTU}");
+        world.gateway.ip(&narrow).unwrap();
         let at_client = Capture::start(&world.client).unwrap();
-        tcp(world, SocketAddr::new(world.address(Host::OtherServer, family), OTHER_PORT + 1));
+        tcp(world, SocketAddr::new(server, OTHER_PORT + 1));
         let at_client = at_client.stop().unwrap();
         assert_eq!(told(&at_client, family), Fate::TooBig, "{family:?}: the narrow path");
     }
@@ -533,6 +549,7 @@ fn the_program_at_the_driver_comes_and_goes() {
         world.gateway.ip(&format!("link del {CLIENT_INTERFACE}")).unwrap();
         let again = format!("link add {CLIENT_INTERFACE} index {index} type veth peer name peer0");
         world.gateway.ip(&again).unwrap();
+        world.gateway.ip("link set peer0 up").unwrap();
         output(world.gateway.command("ethtool").args(["-K", "peer0", "gro", "on"])).unwrap();
         assert!(!has_fast(&world, CLIENT_INTERFACE));
         steering.reconcile().await.unwrap();
