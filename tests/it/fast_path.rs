@@ -495,12 +495,13 @@ fn steered_connections(world: &World, steering: &str) {
     let more = connection_on(world, "more", OTHER_PORT, OPEN) + &policies;
     proxyd.configure(Settings { policies: &more, steering, ..Settings::default() }).unwrap();
     proxyd.reload().unwrap().ok().unwrap();
-    let mut stream = world.client.inside(|| TcpStream::connect(to)).unwrap().unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let mut said = [0; 26];
-    stream.read_exact(&mut said).unwrap();
-    assert!(String::from_utf8_lossy(&said).contains("proxyd"), "{said:?}");
-    drop(stream);
+    assert_proxy_answers(world, to);
+    // Another daemon exchanges the programs of every hook for its own.
+    let before = forwarded(world);
+    let _old = proxyd.take_over().unwrap();
+    assert_proxy_answers(world, to);
+    tcp(world, SocketAddr::new(world.address(Host::OtherServer, Family::V4), OTHER_PORT));
+    assert!(forwarded(world) > before);
     // No proxy lives: a SYN is dropped, and all else goes on.
     proxyd.kill().unwrap();
     let pins = world.pin_directory();
@@ -526,7 +527,15 @@ fn steered_connections(world: &World, steering: &str) {
     assert_eq!(passed.iter().filter(to_policy).count(), 0, "a SYN reached the server");
 }
 
-/// The program at the driver of an interface of this namespace.
+fn assert_proxy_answers(world: &World, to: SocketAddr) {
+    let mut stream = world.client.inside(|| TcpStream::connect(to)).unwrap().unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut said = [0; 26];
+    stream.read_exact(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("proxyd"), "{said:?}");
+}
+
+/// Whether there is a program at the driver of an interface of this namespace.
 fn has_fast(world: &World, interface: &str) -> bool {
     world.gateway.ip(&format!("link show {interface}")).unwrap().contains("prog/xdp")
 }
@@ -596,6 +605,10 @@ fn where_it_cannot_be() {
         let said = start(steering);
         assert!(said.contains("ipv4/conf/wan0/rp_filter is 1"), "{said}");
     }
+    world.gateway.set(&format!("ipv4/conf/{SERVER_INTERFACE}/rp_filter"), "0").unwrap();
+    world.gateway.set("ipv4/conf/all/rp_filter", "1").unwrap();
+    let said = start(TC);
+    assert!(said.contains("ipv4/conf/all/rp_filter is 1"), "{said}");
 }
 
 #[test]

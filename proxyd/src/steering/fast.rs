@@ -83,13 +83,20 @@ pub(crate) fn warn_of_netfilter() {
     }
 }
 
-/// Checks that no interface validates source addresses strictly, which a fast path does not.
+/// Checks that no interface validates source addresses strictly, which a fast path does not: the
+/// larger of its own setting and that of "all" is 1 (RFC 3704; 0 is off, 2 is loose).
 pub(crate) fn check_reverse_path(interfaces: &[&str]) -> Result<(), SteeringError> {
-    for interface in interfaces.iter().chain(&["all"]) {
-        let path = Path::new("/proc/sys/net/ipv4/conf").join(interface).join("rp_filter");
-        // Loose mode (2) of "all" is stronger than strict mode of an interface (RFC 3704).
-        if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
-            return Err(SteeringError::ReversePath { path });
+    let setting = |name| Path::new("/proc/sys/net/ipv4/conf").join(name).join("rp_filter");
+    let read = |path: &Path| -> u8 {
+        fs::read_to_string(path).ok().and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    };
+    let all = setting("all");
+    for interface in interfaces {
+        let own = setting(interface);
+        match (read(&own), read(&all)) {
+            (1, 0 | 1) => return Err(SteeringError::ReversePath { path: own }),
+            (0, 1) => return Err(SteeringError::ReversePath { path: all }),
+            _ => {}
         }
     }
     Ok(())
