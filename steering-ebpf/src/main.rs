@@ -1,7 +1,8 @@
 //! The steering programs: entry points only. Each reads its context, calls, returns.
 //!
-//! All of them attach to TCX ingress. What is not steered continues with `TCX_NEXT`, so that
-//! other programs of the interface still see it.
+//! All that steer attach to TCX ingress. What is not steered continues with `TCX_NEXT`, so that
+//! other programs of the interface still see it. `fast` attaches to the driver (XDP), and steers
+//! nothing: what it does not forward comes to the others.
 #![no_std]
 #![no_main]
 #![expect(
@@ -14,6 +15,8 @@
 mod account;
 mod classify;
 mod deliver;
+mod driver;
+mod fast;
 mod forward;
 mod maps;
 mod packet;
@@ -22,8 +25,10 @@ mod sock;
 mod steer;
 mod trace;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 
+use crate::driver::DriverFrame;
 use crate::packet::Frame;
 
 /// Router mode, client side: steers known connections and classifies new ones.
@@ -49,6 +54,13 @@ pub fn classify_port(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn deliver(ctx: TcContext) -> i32 {
     deliver::on_bridge(&Frame::new(&ctx))
+}
+
+/// Router mode, both sides, where the fast path is at the driver: forwards what the other programs
+/// would only let pass.
+#[xdp]
+pub fn fast(ctx: XdpContext) -> u32 {
+    fast::forward_early(&DriverFrame::new(&ctx))
 }
 
 /// Attached nowhere: tells what the table says of a frame, so that it can be checked before the

@@ -5,7 +5,7 @@
 //! it sets them before it loads.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf, SockMap};
+use aya_ebpf::maps::{Array, DevMapHash, HashMap, PerCpuArray, RingBuf, SockMap};
 use steering_common::layout::{InForce, Port, Settings};
 use steering_common::limits::{
     INTERFACES_MAX, LISTENER_SLOTS, POLICIES_MAX, POLICY_NAME_BYTES, TRACE_BYTES,
@@ -25,9 +25,13 @@ pub(crate) static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static IN_FORCE: Array<InForce> = Array::with_max_entries(1, 0);
 
-/// Bridge ports by interface index.
+/// Bridge ports, and interfaces with the fast path at the driver, by interface index.
 #[map]
 pub(crate) static PORTS: HashMap<u32, Port> = HashMap::with_max_entries(INTERFACES_MAX, 0);
+
+/// Interfaces that take frames from the fast path at the driver, by interface index.
+#[map]
+pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(INTERFACES_MAX, 0);
 
 /// The proxy's listeners; the kernel empties a slot when its socket closes.
 #[map]

@@ -12,8 +12,9 @@ use core::ffi::c_void;
 use core::ptr;
 use steering_common::flow::{Family, Flow};
 use steering_common::limits::{LISTENER_V4, LISTENER_V6};
-use steering_common::parse::{Bytes as _, Segment};
+use steering_common::parse::Segment;
 
+use crate::forward::Forward;
 use crate::maps::LISTENERS;
 use crate::packet::Frame;
 
@@ -47,10 +48,7 @@ pub(crate) enum Held {
 /// listener, and a connection still in its handshake is known by its listener.
 #[inline(always)]
 pub(crate) fn held(frame: &Frame<'_>, flow: &Flow, mark: u32) -> Held {
-    let socket = match flow.family {
-        Family::V4 => lookup_v4(frame, flow),
-        Family::V6 => lookup_v6(frame, flow),
-    };
+    let socket = find(frame, flow);
     if socket.is_null() {
         return Held::Nothing;
     }
@@ -72,16 +70,39 @@ pub(crate) fn held(frame: &Frame<'_>, flow: &Flow, mark: u32) -> Held {
     }
 }
 
+/// Whether the kernel has anything but a listener for a segment, the proxy's or not: where frames
+/// are not packets yet, it does not tell the mark.
+#[inline(always)]
+pub(crate) fn may_be_held<F: Forward>(frame: &F, flow: &Flow) -> bool {
+    let socket = find(frame, flow);
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: not null, and held until the release below.
+    let state = unsafe { (*socket).state };
+    release(socket);
+    state != STATE_LISTEN
+}
+
 #[inline(always)]
 fn has_mark(socket: *mut bpf_sock, mark: u32) -> bool {
     // SAFETY: not null; the socket it was taken from is still held.
     !socket.is_null() && unsafe { (*socket).mark } & mark != 0
 }
 
+/// The socket of a segment, held; null where there is none.
+#[inline(always)]
+fn find<F: Forward>(frame: &F, flow: &Flow) -> *mut bpf_sock {
+    match flow.family {
+        Family::V4 => lookup_v4(frame, flow),
+        Family::V6 => lookup_v6(frame, flow),
+    }
+}
+
 // The two lookups stay apart: the verifier wants the length of the tuple as a constant.
 
 #[inline(always)]
-fn lookup_v4(frame: &Frame<'_>, flow: &Flow) -> *mut bpf_sock {
+fn lookup_v4<F: Forward>(frame: &F, flow: &Flow) -> *mut bpf_sock {
     let [_, _, _, source] = flow.source;
     let [_, _, _, destination] = flow.destination;
     let mut tuple = bpf_sock_tuple {
@@ -98,7 +119,7 @@ fn lookup_v4(frame: &Frame<'_>, flow: &Flow) -> *mut bpf_sock {
 }
 
 #[inline(always)]
-fn lookup_v6(frame: &Frame<'_>, flow: &Flow) -> *mut bpf_sock {
+fn lookup_v6<F: Forward>(frame: &F, flow: &Flow) -> *mut bpf_sock {
     let mut tuple = bpf_sock_tuple {
         __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
             ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
@@ -113,8 +134,8 @@ fn lookup_v6(frame: &Frame<'_>, flow: &Flow) -> *mut bpf_sock {
 }
 
 #[inline(always)]
-fn lookup(frame: &Frame<'_>, tuple: &mut bpf_sock_tuple, bytes: u32) -> *mut bpf_sock {
-    let context = frame.raw().cast::<c_void>();
+fn lookup<F: Forward>(frame: &F, tuple: &mut bpf_sock_tuple, bytes: u32) -> *mut bpf_sock {
+    let context = frame.context();
     let namespace = BPF_F_CURRENT_NETNS as i64 as u64;
     // SAFETY: `tuple` holds `bytes` initialized bytes; the result is released by the caller.
     unsafe { bpf_skc_lookup_tcp(context, tuple, bytes, namespace, 0) }
@@ -160,7 +181,7 @@ pub(crate) fn listens(family: Family) -> bool {
 ///
 /// A function of its own, so that its copies of headers take no place on the stack of the others.
 #[inline(never)]
-pub(crate) fn ends_cookie_handshake(frame: &Frame<'_>, segment: &Segment) -> bool {
+pub(crate) fn ends_cookie_handshake<F: Forward>(frame: &F, segment: &Segment) -> bool {
     let Some(mut tcp) = frame.read::<20>(segment.tcp_offset) else {
         return false;
     };

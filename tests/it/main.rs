@@ -7,6 +7,8 @@ mod cli;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod fast_path;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;

@@ -31,12 +31,13 @@ use crate::stage::LIMIT;
 const DROPPED_AFTER: Duration = Duration::from_millis(300);
 
 /// No proxy listens.
-const NOBODY: Listeners<'static> = Listeners { v4: None, v6: None };
+pub(crate) const NOBODY: Listeners<'static> = Listeners { v4: None, v6: None };
 
 /// The table, mark and priority of a test's steering.
 const ROUTING: Routing = Routing { route_mark: 1, table: 4242, rule_priority: 90 };
 
-fn setup(world: &World) -> SteeringSetup {
+/// A gateway as a world has it, without a fast path.
+pub(crate) fn setup(world: &World) -> SteeringSetup {
     let mode = match world.mode() {
         Mode::Router => SteeringMode::Router {
             client_interfaces: vec![CLIENT_INTERFACE.to_owned()],
@@ -45,14 +46,14 @@ fn setup(world: &World) -> SteeringSetup {
         Mode::Bridge => SteeringMode::Bridge { bridge: BRIDGE.to_owned() },
     };
     let (pin_directory, room) = (world.pin_directory(), Room { bytes: 1 << 28, cells: CELLS_MAX });
-    let fast_path = FastPath::Off;
     SteeringSetup {
         mode,
         routing: ROUTING,
         socket_mark: 2,
         pin_directory,
         room,
-        fast_path,
+        fast_path: FastPath::Off,
+        fast_path_unchecked: false,
         takes_over: false,
     }
 }
@@ -78,7 +79,7 @@ fn policy(to: &[&str]) -> PolicyRule {
 }
 
 /// Runs `work` in the gateway's namespace.
-fn on_gateway<T: Send>(world: &World, work: impl AsyncFnOnce() -> T + Send) -> T {
+pub(crate) fn on_gateway<T: Send>(world: &World, work: impl AsyncFnOnce() -> T + Send) -> T {
     let run = || Builder::new_current_thread().enable_all().build().unwrap().block_on(work());
     world.gateway.inside(run).unwrap()
 }

@@ -23,6 +23,7 @@ fn steering_keys(old: &Steering, new: &Steering) -> Vec<&'static str> {
         ("steering.mark", old.mark == new.mark),
         ("steering.table", old.table == new.table),
         ("steering.fast_path", old.fast_path == new.fast_path),
+        ("steering.fast_path_unchecked", old.fast_path_unchecked == new.fast_path_unchecked),
         ("steering.pin_directory", old.pin_directory == new.pin_directory),
         ("steering.table_memory_mib", old.table_memory_bytes == new.table_memory_bytes),
         ("steering.listen_port", old.listen_port == new.listen_port),

@@ -249,6 +249,7 @@ pub(super) fn steering(directory: &Path, section: &file::Steering) -> Option<Ste
         mode,
         on_proxy_down: *section.on_proxy_down.get()?,
         fast_path: *section.fast_path.get()?,
+        fast_path_unchecked: *section.fast_path_unchecked.get()?,
         mark: section.mark.get()?.0,
         table: section.table.get()?.0,
         pin_directory: path(directory, &section.pin_directory)?,

@@ -87,8 +87,15 @@ section! {
         on_proxy_down: OnProxyDown = Or(OnProxyDown::Drop);
         /// Router mode: where packets of other connections are forwarded. "off": by the kernel's
         /// stack, as ever. "tc": by the packet programs, which spares them the stack, so that no
-        /// netfilter rule, connection tracking or IPsec policy of this host sees them.
+        /// netfilter rule, connection tracking or encryption policy of this host sees them. "xdp":
+        /// by a program at the driver of every interface named here, which no packet socket or
+        /// queueing discipline sees either, and which needs network cards whose drivers have native
+        /// XDP.
         fast_path: FastPath = Or(FastPath::Off);
+        /// Puts "xdp" on interfaces that are refused otherwise. Senders that leave checksums to
+        /// hardware, as those on veth do, are then no longer understood, and frames whose VLAN tag
+        /// a card took out are forwarded as if they had none.
+        fast_path_unchecked: bool = Or(false);
         /// The fwmark of steered packets, one bit. Change it when other software uses the same bit.
         /// 0x20000000 is taken: it marks proxyd's own sockets.
         mark: Int<1, { u32::MAX }> = Or(Int(MARK));

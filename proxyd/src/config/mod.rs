@@ -58,6 +58,8 @@ pub struct Steering {
     pub on_proxy_down: OnProxyDown,
     /// Where packets of other connections are forwarded; off in bridge mode.
     pub fast_path: FastPath,
+    /// Whether it is put on interfaces that it does not fit.
+    pub fast_path_unchecked: bool,
     /// The fwmark of steered packets, not 0.
     pub mark: u32,
     /// The routing table of steered packets, not 0.
@@ -77,6 +79,8 @@ pub enum FastPath {
     Off,
     /// By the programs that steer, in router mode.
     Tc,
+    /// By a program at the driver of every interface, in router mode.
+    Xdp,
 }
 
 /// How the host stands between clients and servers.

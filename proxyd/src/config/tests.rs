@@ -175,7 +175,7 @@ fn five_errors_are_five_reports() {
     let source = "\
 [steering]
 client_interfaces = [\"lan0\"]
-fast_path = \"xdp\"
+fast_lane = \"xdp\"
 
 [limits]
 sessions = \"many\"
@@ -196,7 +196,7 @@ rule = [{ type = \"session-shell\", record = false }]
 ";
     let report = refused(source);
     let expected = [
-        "3:1 steering.fast_path: unknown key",
+        "3:1 steering.fast_lane: unknown key",
         "6:12 limits.sessions: expected integer from 1 to 1000000, found string",
         "11:9 connection_policy[0].from[0]: \"10.1.2.3/16\" has bits set after the prefix length; \
          the prefix is 10.1.0.0/16",

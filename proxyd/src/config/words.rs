@@ -23,7 +23,7 @@ words!(
     "reset" => OnProxyDown::Reset,
     "forward" => OnProxyDown::Forward
 );
-words!(FastPath: "off" => FastPath::Off, "tc" => FastPath::Tc);
+words!(FastPath: "off" => FastPath::Off, "tc" => FastPath::Tc, "xdp" => FastPath::Xdp);
 words!(
     OnRecordingFailure:
     "terminate" => OnRecordingFailure::Terminate,

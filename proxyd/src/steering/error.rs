@@ -7,6 +7,8 @@ use steering_common::decide::Connection;
 use steering_common::limits::POLICIES_MAX;
 use steering_common::rule::CompileError;
 
+use super::fast::Unfit;
+
 /// Why the data plane cannot do what is asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +58,24 @@ pub enum SteeringError {
     SourceValidation {
         /// The setting.
         path: String,
+    },
+    /// The kernel validates sources by the way back to them.
+    #[error(
+        "{path} is 1, and packets on a fast path would not be checked against it: set it to 0, or \
+         steering.fast_path to \"off\""
+    )]
+    ReversePath {
+        /// The setting.
+        path: PathBuf,
+    },
+    /// An interface cannot have the fast path at the driver.
+    #[error("interface {interface} cannot have steering.fast_path = \"xdp\"")]
+    Unfit {
+        /// The interface.
+        interface: String,
+        /// Why.
+        #[source]
+        source: Unfit,
     },
     /// The routing table holds routes of others, which steered packets would take.
     #[error(
@@ -164,6 +184,15 @@ pub enum SteeringError {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// The map of interfaces for the fast path does not take one.
+    #[error("cannot use steering map {name}")]
+    Devices {
+        /// The map.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::maps::xdp::XdpMapError>,
+    },
     /// A program cannot be put on an interface.
     #[error("cannot attach steering program {program} to {interface}")]
     Attach {
@@ -171,15 +200,6 @@ pub enum SteeringError {
         program: &'static str,
         /// The interface.
         interface: String,
-        /// What the kernel said.
-        #[source]
-        source: Box<aya::programs::ProgramError>,
-    },
-    /// A pinned hook does not take another program.
-    #[error("cannot take over the pinned hook {path}")]
-    TakeOver {
-        /// The pin.
-        path: PathBuf,
         /// What the kernel said.
         #[source]
         source: Box<aya::programs::ProgramError>,

@@ -4,10 +4,14 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::Handle;
+use rtnetlink::packet_core::Nla as _;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp};
 
 use super::SteeringError;
+
+/// The bus of the device that an interface belongs to (`linux/if_link.h`); others do not have it.
+const IFLA_PARENT_DEV_BUS_NAME: u16 = 57;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub(crate) struct Interface {
     pub(crate) controller: Option<u32>,
     /// Whether its frames start with an Ethernet header.
     pub(crate) is_ethernet: bool,
+    /// Whether it belongs to a device on a bus, as a network card does.
+    pub(crate) is_card: bool,
+    /// Identifier of the XDP program at its driver.
+    pub(crate) xdp_program: Option<u32>,
 }
 
 /// Every interface.
@@ -78,6 +86,8 @@ fn from_message(message: &LinkMessage) -> Interface {
         address: None,
         controller: None,
         is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+        is_card: false,
+        xdp_program: None,
     };
     for attribute in &message.attributes {
         if let LinkAttribute::IfName(name) = attribute {
@@ -86,7 +96,11 @@ fn from_message(message: &LinkMessage) -> Interface {
             interface.address = <[u8; 6]>::try_from(address.as_slice()).ok();
         } else if let LinkAttribute::Controller(index) = attribute {
             interface.controller = Some(*index);
+        } else if let LinkAttribute::Xdp(attributes) = attribute {
+            let id = |one: &LinkXdp| if let LinkXdp::ProgId(id) = one { Some(*id) } else { None };
+            interface.xdp_program = attributes.iter().find_map(id);
         }
+        interface.is_card |= attribute.kind() == IFLA_PARENT_DEV_BUS_NAME;
     }
     interface
 }

@@ -1,18 +1,17 @@
-//! Loading, attaching and pinning. Pins outlive the daemon: classification goes on without it,
+//! Loading and pinning. Pins outlive the daemon: classification goes on without it,
 //! and the next daemon takes over hooks and maps.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use steering_common::compile::Compiled;
 
 use super::bpffs::{at, entries, remove_directory, remove_file};
+use super::hook::Links;
 use super::interface::Interface;
 use super::maps::SHAPES;
 use super::stats::Hook;
@@ -42,13 +41,21 @@ pub(crate) enum Program {
     ClassifyPort,
     /// Bridge mode, the bridge.
     Deliver,
+    /// Router mode, both sides, where the fast path is at the driver.
+    Fast,
     /// Attached nowhere: tells what the table says.
     Judge,
 }
 
 impl Program {
-    const ALL: [Self; 5] =
-        [Self::Classify, Self::ReturnPath, Self::ClassifyPort, Self::Deliver, Self::Judge];
+    const ALL: [Self; 6] = [
+        Self::Classify,
+        Self::ReturnPath,
+        Self::ClassifyPort,
+        Self::Deliver,
+        Self::Fast,
+        Self::Judge,
+    ];
 
     /// The name in the object and of the pins.
     pub(crate) const fn name(self) -> &'static str {
@@ -57,6 +64,7 @@ impl Program {
             Self::ReturnPath => "return_path",
             Self::ClassifyPort => "classify_port",
             Self::Deliver => "deliver",
+            Self::Fast => "fast",
             Self::Judge => "judge",
         }
     }
@@ -120,7 +128,8 @@ impl Pins {
         fs::create_dir_all(&self.links).map_err(at(&self.links))
     }
 
-    fn link(&self, program: Program, ifindex: u32) -> PathBuf {
+    /// The pin of a hook.
+    pub(crate) fn link(&self, program: Program, ifindex: u32) -> PathBuf {
         self.links.join(format!("{}-{ifindex}", program.name()))
     }
 
@@ -208,7 +217,14 @@ pub(crate) fn load(pins: &Pins, table: &Compiled) -> Result<Ebpf, SteeringError>
     table::size(&mut loader, table);
     let mut ebpf = load_object(&mut loader)?;
     for program in Program::ALL {
-        let loaded = find(&mut ebpf, program)?.load();
+        let loaded = match program {
+            Program::Fast => find::<Xdp>(&mut ebpf, program)?.load(),
+            Program::Classify
+            | Program::ReturnPath
+            | Program::ClassifyPort
+            | Program::Deliver
+            | Program::Judge => find::<SchedClassifier>(&mut ebpf, program)?.load(),
+        };
         loaded.map_err(|source| SteeringError::Program {
             name: program.name(),
             source: Box::new(source),
@@ -233,75 +249,32 @@ fn load_object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, SteeringError> {
     loader.load(OBJECT).map_err(|source| SteeringError::Load(Box::new(source)))
 }
 
-/// Puts `program` on `interface`, before the programs of others, unless it is there. Takes over
-/// the hook of a daemon before if there is one, without a moment in which none runs.
+/// Puts `program` on `interface`, unless it is there; see [`Links::attach`].
 pub(crate) fn attach(
     ebpf: &mut Ebpf,
     pins: &Pins,
+    links: &mut Links,
     program: Program,
     interface: &Interface,
 ) -> Result<(), SteeringError> {
-    let path = pins.link(program, interface.index);
-    let failed = |source| SteeringError::Attach {
-        program: program.name(),
-        interface: interface.name.clone(),
-        source: Box::new(source),
-    };
-    let classifier = find(ebpf, program)?;
-    if path.exists() {
-        if runs_on(classifier, interface).map_err(failed)? {
-            return Ok(());
+    let (name, pin) = (program.name(), pins.link(program, interface.index));
+    match program {
+        Program::Fast => links.attach::<Xdp>(find(ebpf, program)?, name, interface, &pin),
+        Program::Classify
+        | Program::ReturnPath
+        | Program::ClassifyPort
+        | Program::Deliver
+        | Program::Judge => {
+            links.attach::<SchedClassifier>(find(ebpf, program)?, name, interface, &pin)
         }
-        let taken = take_over(classifier, &path);
-        if taken.is_ok() && runs_on(classifier, interface).map_err(failed)? {
-            return Ok(());
-        }
-        // The interface went and came back, or is another one with the number of one gone.
-        if let Err(error) = taken {
-            tracing::debug!(%error, path = %path.display(), "Pinned hook is attached anew");
-        }
-        remove_file(&path)?;
-    }
-    let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = classifier
-        .attach_with_options(&interface.name, TcAttachType::Ingress, order)
-        .map_err(failed)?;
-    let link = classifier.take_link(id).map_err(failed)?;
-    let link = FdLink::try_from(link).map_err(link_error(&path))?;
-    match link.pin(&path) {
-        Ok(_pinned) => Ok(()),
-        Err(source) => Err(SteeringError::Pin { path, source: Box::new(source) }),
     }
 }
 
-/// Whether the kernel runs this very program on `interface`. A pin does not say so: its link
-/// outlives the interface.
-fn runs_on(classifier: &SchedClassifier, interface: &Interface) -> Result<bool, ProgramError> {
-    let own = classifier.info()?.id();
-    let (_revision, programs) = SchedClassifier::query_tcx(&interface.name, TcAttachType::Ingress)?;
-    Ok(programs.iter().any(|program| program.id() == own))
-}
-
-fn take_over(classifier: &mut SchedClassifier, path: &Path) -> Result<(), SteeringError> {
-    let failed =
-        |source| SteeringError::TakeOver { path: path.to_owned(), source: Box::new(source) };
-    let link = FdLink::from(PinnedLink::from_pin(path).map_err(link_error(path))?);
-    let link = SchedClassifierLink::try_from(link).map_err(link_error(path))?;
-    let id = classifier.attach_to_link(link).map_err(failed)?;
-    // The pin holds the link; our descriptor of it is closed here.
-    drop(classifier.take_link(id).map_err(failed)?);
-    Ok(())
-}
-
-fn link_error(path: &Path) -> impl Fn(LinkError) -> SteeringError + '_ {
-    move |source| SteeringError::Link { path: path.to_owned(), source: Box::new(source) }
-}
-
-/// A program of a loaded object.
-pub(crate) fn find(
-    ebpf: &mut Ebpf,
-    program: Program,
-) -> Result<&mut SchedClassifier, SteeringError> {
+/// A program of a loaded object, of the kind that it is.
+pub(crate) fn find<'e, P>(ebpf: &'e mut Ebpf, program: Program) -> Result<&'e mut P, SteeringError>
+where
+    &'e mut P: TryFrom<&'e mut aya::programs::Program, Error = ProgramError>,
+{
     let name = program.name();
     let found = ebpf.program_mut(name).ok_or(SteeringError::NotInObject { name })?;
     found.try_into().map_err(|source| SteeringError::Program { name, source: Box::new(source) })

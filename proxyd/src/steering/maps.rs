@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use aya::maps::{
-    Array, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, SockMap,
+    Array, DevMapHash, HashMap, Map, MapData, MapError, MapInfo, PerCpuArray, PerCpuValues, SockMap,
 };
 use aya::sys::SyscallError;
 use aya::util::nr_cpus;
@@ -35,10 +35,11 @@ pub(crate) struct Shape {
 }
 
 /// Shape of every map that is pinned.
-pub(crate) const SHAPES: [Shape; 12] = [
+pub(crate) const SHAPES: [Shape; 13] = [
     shape::<u32, Settings>("SETTINGS", 1),
     shape::<u32, InForce>("IN_FORCE", 1),
     shape::<u32, Port>("PORTS", INTERFACES_MAX),
+    shape::<u32, Device>(DEVICES, INTERFACES_MAX),
     shape::<u32, u32>("LISTENERS", LISTENER_SLOTS),
     shape::<u32, u64>("HEARTBEAT", 1),
     shape::<u32, Pairs>(PAIRS, 1),
@@ -49,6 +50,12 @@ pub(crate) const SHAPES: [Shape; 12] = [
     shape::<u32, u64>("TRACING", 1),
     Shape { name: "TRACE", key_bytes: 0, value_bytes: 0, entries: TRACE_BYTES },
 ];
+
+/// The map of interfaces that take frames from the fast path.
+const DEVICES: &str = "DEVICES";
+
+/// What the kernel keeps there: the index of an interface, and a program that none has.
+type Device = [u32; 2];
 
 /// The map of the filter of address pairs.
 pub(crate) const PAIRS: &str = "PAIRS";
@@ -76,11 +83,36 @@ pub(crate) fn check_pins(directory: &Path) -> Result<(), SteeringError> {
     Ok(())
 }
 
+/// Every pinned map.
+pub(crate) fn keep(directory: &Path) -> Result<Vec<(&'static str, MapData)>, SteeringError> {
+    let open = |shape: &Shape| {
+        let map = MapData::from_pin(directory.join(shape.name)).map_err(during(shape.name))?;
+        Ok((shape.name, map))
+    };
+    SHAPES.iter().map(open).collect()
+}
+
+/// Pins the maps that are pinned no more.
+pub(crate) fn pin_again(
+    directory: &Path,
+    maps: &[(&'static str, MapData)],
+) -> Result<(), SteeringError> {
+    for (name, map) in maps {
+        let path = directory.join(name);
+        if !path.exists() {
+            let pinned = map.pin(&path);
+            pinned.map_err(|source| SteeringError::Pin { path, source: Box::new(source) })?;
+        }
+    }
+    Ok(())
+}
+
 /// The maps that the daemon writes.
 pub(crate) struct Maps {
     settings: Array<MapData, Settings>,
     in_force: Array<MapData, InForce>,
     ports: HashMap<MapData, u32, Port>,
+    devices: DevMapHash<MapData>,
     listeners: SockMap<MapData>,
     policies: PerCpuArray<MapData, PolicyCounts>,
     names: Array<MapData, Name>,
@@ -94,6 +126,7 @@ impl Maps {
             settings: open(directory, "SETTINGS")?,
             in_force: open(directory, "IN_FORCE")?,
             ports: open(directory, "PORTS")?,
+            devices: open(directory, DEVICES)?,
             listeners: open(directory, "LISTENERS")?,
             policies: open(directory, "POLICY_COUNTS")?,
             names: open(directory, "POLICY_NAMES")?,
@@ -144,12 +177,29 @@ impl Maps {
         self.paces.set(slot, pace, 0).map_err(during("PACES"))
     }
 
-    /// Tells the programs the hardware address of a bridge port.
+    /// Tells the programs the hardware address of an interface.
     pub(crate) fn set_port(&mut self, ifindex: u32, port: Port) -> Result<(), SteeringError> {
         self.ports.insert(ifindex, port, 0).map_err(during("PORTS"))
     }
 
-    /// Forgets the bridge ports that are not in `keep`.
+    /// Lets an interface take frames from the fast path.
+    pub(crate) fn set_device(&mut self, ifindex: u32) -> Result<(), SteeringError> {
+        let inserted = self.devices.insert(ifindex, ifindex, None, 0);
+        inserted
+            .map_err(|source| SteeringError::Devices { name: DEVICES, source: Box::new(source) })
+    }
+
+    /// Lets no interface take frames from the fast path that is not in `keep`.
+    pub(crate) fn forget_devices(&mut self, keep: &[u32]) -> Result<(), SteeringError> {
+        let known: Vec<u32> =
+            self.devices.keys().collect::<Result<_, _>>().map_err(during(DEVICES))?;
+        for gone in known.into_iter().filter(|ifindex| !keep.contains(ifindex)) {
+            self.devices.remove(gone).map_err(during(DEVICES))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the interfaces that are not in `keep`.
     pub(crate) fn forget_ports(&mut self, keep: &[u32]) -> Result<(), SteeringError> {
         let known: Vec<u32> =
             self.ports.keys().collect::<Result<_, _>>().map_err(during("PORTS"))?;

@@ -6,9 +6,12 @@
 
 mod bpffs;
 mod error;
+mod fast;
+mod hook;
 mod interface;
 mod load;
 mod maps;
+mod netlink;
 mod pairs;
 mod probe;
 mod route;
@@ -27,6 +30,8 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
+use aya::maps::MapData;
+
 use nix::fcntl::Flock;
 use rtnetlink::Handle;
 use steering_common::compile::Room;
@@ -34,6 +39,7 @@ use steering_common::layout::{InForce, Port, Settings};
 use steering_common::limits::HEARTBEAT_LIMIT_NS;
 use steering_common::rule::{Prefix, Rule};
 
+use self::hook::Links;
 use self::interface::Interface;
 use self::load::{Pins, Program};
 use self::maps::{Maps, to_name};
@@ -42,6 +48,7 @@ use self::plan::PolicyRule;
 use self::sync::Generation;
 
 pub use self::error::SteeringError;
+pub use self::fast::Unfit;
 pub use self::load::OBJECT;
 pub use self::maps::Heartbeat;
 pub use self::pairs::{HeldPair, HeldPairs};
@@ -69,6 +76,8 @@ pub struct SteeringSetup {
     /// Whether another daemon steers with these pins and hands over. Without that, one that does
     /// keeps this one from starting.
     pub takes_over: bool,
+    /// Whether the fast path at the driver is put on interfaces that it does not fit.
+    pub fast_path_unchecked: bool,
 }
 
 /// The sockets that redirected connections go to; either may be absent.
@@ -133,6 +142,9 @@ pub struct Steering {
     rotated_ns: u64,
     /// Held while no other daemon may use the pins; not before one that hands over has let go.
     lock: Option<Flock<File>>,
+    links: Links,
+    /// Every map that is pinned, to be pinned again when the pins are lost.
+    kept: Vec<(&'static str, MapData)>,
 }
 
 impl Steering {
@@ -152,7 +164,10 @@ impl Steering {
         check(&setup)?;
         // Before anything is loaded: a wrong name must leave nothing behind.
         route::with_netlink(async |handle| {
-            hooks(&setup.mode, &interface::list(&handle).await?).outcome
+            let interfaces = interface::list(&handle).await?;
+            let Hooks { wanted, outcome } = hooks(&setup, &interfaces);
+            outcome?;
+            wanted.iter().try_for_each(|(program, interface)| fits(&setup, *program, interface))
         })
         .await?;
         let pins = Pins::new(&setup.pin_directory);
@@ -180,6 +195,7 @@ impl Steering {
             return Err(SteeringError::InUse { directory: setup.pin_directory });
         }
         load::make_maps(&pins)?;
+        let kept = maps::keep(pins.maps())?;
         let mut maps = Maps::open(pins.maps())?;
         let is_first = maps.in_force()?.generation == 0;
         let past = match (is_first, pins.other_layouts()?.is_empty()) {
@@ -212,6 +228,8 @@ impl Steering {
             elsewhere: Vec::new(),
             rotated_ns: began_ns,
             lock,
+            links: Links::default(),
+            kept,
         };
         steering.heartbeat()?.beat()?;
         steering.serve(policies);
@@ -265,7 +283,7 @@ impl Steering {
     /// Exchanges the programs of all hooks that are there for those of the present generation.
     async fn exchange(&mut self) -> Result<(), SteeringError> {
         let interfaces = route::with_netlink(async |handle| interface::list(&handle).await).await?;
-        let Hooks { wanted, .. } = hooks(&self.setup.mode, &interfaces);
+        let Hooks { wanted, .. } = hooks(&self.setup, &interfaces);
         wanted.iter().try_for_each(|(program, interface)| self.attach(*program, interface))
     }
 
@@ -323,6 +341,9 @@ impl Steering {
 
     /// Brings hooks and routes to what they should be.
     async fn arrange(&mut self) -> Result<(), SteeringError> {
+        // Somebody may have removed or unmounted what the pins stand on.
+        self.pins.prepare()?;
+        maps::pin_again(self.pins.maps(), &self.kept)?;
         route::with_netlink(async |handle| {
             // Each is tried whatever became of the others: a port that is missing must not leave
             // another unsteered.
@@ -359,14 +380,16 @@ impl Steering {
     /// # Errors
     /// With the first thing that could not be removed; all else is gone.
     pub async fn stop(self) -> Result<(), SteeringError> {
-        let Self { pins, lock, .. } = self;
-        // Or the file system could not be unmounted.
-        drop(lock);
-        remove(&pins).await
+        let Self { pins, lock, mut maps, links, .. } = self;
+        // First, or frames would be redirected to drivers that do not send them any more.
+        let forgotten = maps.forget_devices(&[]);
+        // Or hooks would stay, and the file system could not be unmounted.
+        drop((links, lock));
+        remove(&pins).await.and(forgotten)
     }
 
     fn attach_all(&mut self, interfaces: &[Interface]) -> Result<(), SteeringError> {
-        let Hooks { wanted, outcome } = hooks(&self.setup.mode, interfaces);
+        let Hooks { wanted, outcome } = hooks(&self.setup, interfaces);
         let mut outcome = outcome;
         for (program, interface) in &wanted {
             outcome = outcome.and(self.attach(*program, interface));
@@ -374,17 +397,41 @@ impl Steering {
         let keep: Vec<_> =
             wanted.iter().map(|(program, interface)| (*program, interface.index)).collect();
         let ports: Vec<_> = keep.iter().map(|(_, ifindex)| *ifindex).collect();
-        outcome.and(self.pins.detach_others(&keep)).and(self.maps.forget_ports(&ports))
+        let fast = keep.iter().filter(|(program, _)| *program == Program::Fast);
+        let devices: Vec<_> = fast.map(|(_, ifindex)| *ifindex).collect();
+        self.links.keep_only(
+            &keep
+                .iter()
+                .map(|(program, ifindex)| self.pins.link(*program, *ifindex))
+                .collect::<Vec<_>>(),
+        );
+        // Before the programs: many drivers send what is redirected only while they have one.
+        outcome
+            .and(self.maps.forget_devices(&devices))
+            .and(self.pins.detach_others(&keep))
+            .and(self.maps.forget_ports(&ports))
     }
 
     fn attach(&mut self, program: Program, interface: &Interface) -> Result<(), SteeringError> {
+        fits(&self.setup, program, interface)?;
         if program == Program::ClassifyPort {
             let address = interface
                 .address
                 .ok_or_else(|| SteeringError::NoPortAddress { name: interface.name.clone() })?;
             self.maps.set_port(interface.index, Port { address, reserved: [0; 2] })?;
         }
-        load::attach(&mut self.generation.ebpf, &self.pins, program, interface)
+        if program == Program::Fast {
+            let address = interface.address;
+            let address = address.ok_or_else(|| fast::because(interface, Unfit::NoAddress))?;
+            self.maps.set_port(interface.index, Port { address, reserved: [0; 2] })?;
+        }
+        let Self { generation, pins, links, .. } = self;
+        load::attach(&mut generation.ebpf, pins, links, program, interface)?;
+        if program == Program::Fast {
+            fast::check_sending(interface)?;
+            self.maps.set_device(interface.index)?;
+        }
+        Ok(())
     }
 
     async fn reach_servers(
@@ -458,7 +505,12 @@ fn check(setup: &SteeringSetup) -> Result<(), SteeringError> {
             route::check_forwarding()?;
             let names: Vec<_> =
                 client_interfaces.iter().chain(server_interfaces).map(String::as_str).collect();
-            route::check_source_validation(&names)
+            route::check_source_validation(&names)?;
+            if setup.fast_path != FastPath::Off {
+                fast::check_reverse_path(&names)?;
+                fast::warn_of_netfilter();
+            }
+            Ok(())
         }
         Mode::Bridge { bridge } => route::check_source_validation(&[bridge]),
     }
@@ -486,9 +538,21 @@ impl<'a> Hooks<'a> {
     }
 }
 
-fn hooks<'a>(mode: &Mode, interfaces: &'a [Interface]) -> Hooks<'a> {
+/// Checks that a program may be put on an interface.
+fn fits(
+    setup: &SteeringSetup,
+    program: Program,
+    interface: &Interface,
+) -> Result<(), SteeringError> {
+    if program == Program::Fast && !setup.fast_path_unchecked {
+        return fast::check(interface);
+    }
+    Ok(())
+}
+
+fn hooks<'a>(setup: &SteeringSetup, interfaces: &'a [Interface]) -> Hooks<'a> {
     let mut hooks = Hooks { wanted: Vec::new(), outcome: Ok(()) };
-    match mode {
+    match &setup.mode {
         Mode::Router { client_interfaces, server_interfaces } => {
             for name in client_interfaces {
                 hooks.add(Program::Classify, interface::find(interfaces, name));
@@ -497,6 +561,12 @@ fn hooks<'a>(mode: &Mode, interfaces: &'a [Interface]) -> Hooks<'a> {
             // that has both sides.
             for name in server_interfaces.iter().filter(|name| !client_interfaces.contains(name)) {
                 hooks.add(Program::ReturnPath, interface::find(interfaces, name));
+            }
+            if setup.fast_path == FastPath::Xdp {
+                // After all that steer: what it leaves has to meet them.
+                let steered: Vec<_> =
+                    hooks.wanted.iter().map(|(_, interface)| *interface).collect();
+                hooks.wanted.extend(steered.into_iter().map(|one| (Program::Fast, one)));
             }
         }
         Mode::Bridge { bridge } => match interface::find(interfaces, bridge) {

@@ -71,6 +71,7 @@ pub fn plan(
         room,
         fast_path: steering.fast_path,
         takes_over: false,
+        fast_path_unchecked: steering.fast_path_unchecked,
     };
     let rules = policies.connection_policies.iter().map(|policy| {
         let rule = rule_of(policy)

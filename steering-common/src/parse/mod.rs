@@ -5,6 +5,7 @@
 mod extensions;
 mod options;
 mod too_big;
+mod udp;
 
 use self::extensions::extension_headers;
 use self::options::source_route;
@@ -13,6 +14,7 @@ use crate::limits::INLINE_TAGS_MAX;
 use crate::stats::Reason;
 
 pub use self::too_big::too_big;
+pub use self::udp::{V4_PLAIN, udp};
 
 /// A frame that gives its bytes by offset.
 pub trait Bytes {
@@ -150,12 +152,14 @@ const IPV4_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
 const TCP_BYTES: u32 = 20;
 /// More fragments (RFC 791 section 3.1).
-const IPV4_MORE: u16 = 0x2000;
+pub const IPV4_MORE: u16 = 0x2000;
 /// Fragment offset, in units of 8 bytes.
-const IPV4_OFFSET: u16 = 0x1fff;
+pub const IPV4_OFFSET: u16 = 0x1fff;
 
 /// TCP, as a protocol of IPv4 and a next header of IPv6.
 pub const PROTOCOL_TCP: u8 = 6;
+/// UDP, likewise.
+pub const PROTOCOL_UDP: u8 = 17;
 
 /// Reads the headers of a frame into `segment`.
 ///

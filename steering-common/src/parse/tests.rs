@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Arrival, Bytes, Segment, parse, too_big};
+use super::{Arrival, Bytes, Segment, parse, too_big, udp};
 use crate::flow::{Family, Flow, words_v4, words_v6};
 use crate::stats::Reason;
 use proptest::prelude::*;
@@ -358,6 +358,42 @@ proptest! {
         if let Ok(segment) = read(&frame, &UNTAGGED) {
             prop_assert!(segment.tcp_offset as usize + 20 <= frame.len());
             prop_assert!(segment.header_bytes >= 20 && segment.header_bytes <= 60);
+        }
+    }
+}
+
+/// Ports of the frame, where it is a datagram that can be forwarded.
+fn udp_ports(frame: &[u8]) -> Option<(u16, u16)> {
+    let mut segment = Segment::EMPTY;
+    let reason = parse(&Slice(frame), &UNTAGGED, &mut segment).err()?;
+    assert!(matches!(reason, Reason::NotTcp | Reason::Malformed | Reason::NotIp), "{reason:?}");
+    if reason != Reason::NotTcp {
+        return None;
+    }
+    udp(&Slice(frame), &mut segment)?;
+    Some((segment.flow.source_port, segment.flow.destination_port))
+}
+
+#[test]
+fn datagrams() {
+    let datagram = [0x9c, 0x40, 0, 53, 0, 8, 0, 0];
+    let found = Some((40_000, 53));
+    for (name, frame, expected) in [
+        ("IPv4", v4(&ipv4(0, 0, 17, &datagram)), found),
+        ("IPv4, not to be cut", v4(&ipv4(0, 0x4000, 17, &datagram)), found),
+        ("IPv4 with options", v4(&ipv4(1, 0, 17, &datagram)), None),
+        ("IPv4, first fragment", v4(&ipv4(0, 0x2000, 17, &datagram)), None),
+        ("IPv4, later fragment", v4(&ipv4(0, 0x0001, 17, &datagram)), None),
+        ("ICMP", v4(&ipv4(0, 0, 1, &datagram)), None),
+        ("IPv6", v6(17, &datagram), found),
+        ("IPv6 with options", v6(60, &extension(17, 0, 0, &datagram)), None),
+        ("ICMPv6", v6(58, &datagram), None),
+        ("tagged", ethernet(&[(0x8100, 5)], 0x0800, &ipv4(0, 0, 17, &datagram)), found),
+    ] {
+        assert_eq!(udp_ports(&frame), expected, "{name}");
+        let ports_end = frame.len() - 4;
+        for end in 0..ports_end {
+            assert_eq!(udp_ports(&frame[..end]), None, "{name} cut at {end}");
         }
     }
 }
