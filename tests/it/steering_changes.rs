@@ -325,3 +325,74 @@ fn a_second_daemon() {
     }
     stage.bystander.finish().unwrap();
 }
+
+/// Samples of who answers, over longer than one round of the daemon's is sure to take.
+const SAMPLES: usize = 40;
+
+impl Stage<'_> {
+    /// However often it is tried, the server never answers `from` on the port of the policy.
+    fn assert_never_around(&self, name: &str, from: &Namespace) {
+        for sample in 0..SAMPLES {
+            let answer = answer(from, self.server(Family::V4, DROP_PORT));
+            assert_ne!(answer, Answer::Server, "{name}: around the proxy, sample {sample}");
+            self.bystander.await_answers().unwrap();
+        }
+    }
+}
+
+/// Hooks stay while the daemon lives, whatever becomes of their pins.
+#[test]
+fn no_gap_when_pins_are_removed() {
+    let world = World::router().unwrap();
+    let stage = Stage::new(&world, &world.client);
+    for pin in world.pins().unwrap() {
+        if pin.parent().unwrap().ends_with("links") {
+            fs::remove_file(pin).unwrap();
+        }
+    }
+    stage.assert_never_around("no pins", &world.client);
+    stage.bystander.finish().unwrap();
+}
+
+/// Hooks stay while the daemon lives, and it finds a place for new pins.
+#[test]
+fn no_gap_when_the_file_system_is_unmounted() {
+    let world = World::router().unwrap();
+    let stage = Stage::new(&world, &world.client);
+    world.unmount_pins().unwrap();
+    stage.assert_never_around("no file system", &world.client);
+    stage.await_proxy("no file system", &world.client);
+    stage.bystander.finish().unwrap();
+}
+
+/// A daemon that starts on another file system is not held up by the hooks of the one before,
+/// whose pins some other process still sees.
+#[test]
+fn hooks_of_a_hidden_file_system() {
+    let world = World::router().unwrap();
+    let mut stage = Stage::new(&world, &world.client);
+    world.hide_pins().unwrap();
+    stage.proxyd.kill().unwrap();
+    world.remount_pins().unwrap();
+    stage.proxyd.launch().unwrap();
+    stage.await_proxy("another file system", &world.client);
+    stage.bystander.finish().unwrap();
+}
+
+/// Two daemons that share nothing but their pins: the second does not start.
+#[test]
+fn a_second_daemon_with_the_same_pins() {
+    let world = World::router().unwrap();
+    let stage = Stage::new(&world, &world.client);
+    let text = fs::read_to_string(stage.proxyd.config()).unwrap();
+    let elsewhere = world.subdirectory("second").unwrap();
+    let own = format!("{}/", stage.proxyd.directory().display());
+    let text = text.replace(&own, &format!("{}/", elsewhere.display()));
+    let config = elsewhere.join("proxyd.toml");
+    fs::write(&config, text.replace("[steering]\n", "[steering]\nlisten_port = 7023\n")).unwrap();
+    let ended = stage.proxyd.command("run --config", &[&config]);
+    // Whatever it did, the first one serves.
+    stage.await_proxy("the first daemon", &world.client);
+    assert_eq!(ended.unwrap().code(), 1);
+    stage.bystander.finish().unwrap();
+}

@@ -99,8 +99,8 @@ pub(crate) fn everything_else_passes(world: &World, proxyd: &Proxyd<'_>) {
     assert_eq!(steered(proxyd), ["1", "0", "0", "0", "0"]);
 }
 
-/// The counters of the policy: connections redirected, out of pace, forwarded, dropped, met by no proxy; empty
-/// where nothing was counted.
+/// The counters of the policy: connections redirected, out of pace, forwarded, dropped, met by no
+/// proxy; empty where nothing was counted.
 fn steered(proxyd: &Proxyd<'_>) -> Vec<String> {
     let config = proxyd.config();
     let status = proxyd.command("steering status --config", &[&config]).unwrap().ok().unwrap();

@@ -91,8 +91,8 @@ impl Attach for Xdp {
     }
 }
 
-/// The links of all hooks, by their pins. A hook stays as long as its link is held, whatever becomes
-/// of the pin; the pin keeps it when the daemon is gone.
+/// The links of all hooks, by their pins. A hook stays as long as its link is held, whatever
+/// becomes of the pin; the pin keeps it when the daemon is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     held: HashMap<PathBuf, FdLink>,

@@ -137,7 +137,8 @@ fn present_pairs() -> Vec<Pair> {
     lists.iter().flat_map(|list| list.lines()).filter_map(pair_of).collect()
 }
 
-/// The pair of a line of such a list (`proc_pid_net(5)`): number, local and remote address, the rest.
+/// The pair of a line of such a list (`proc_pid_net(5)`): number, local and remote address, the
+/// rest.
 fn pair_of(line: &str) -> Option<Pair> {
     let mut fields = line.split_whitespace().skip(1);
     Some((address(fields.next()?)?, address(fields.next()?)?))
