@@ -225,8 +225,8 @@ fn an_interface_that_comes_back() {
     stage.bystander.finish().unwrap();
 }
 
-/// A port that joins the bridge is steered like the others, from when the daemon next looks, and is
-/// forgotten when it goes.
+/// A port that joins the bridge is steered like the others, from when the daemon is told of it, and
+/// is forgotten when it goes.
 #[test]
 fn a_port_that_joins_the_bridge() {
     let world = World::bridge().unwrap();
