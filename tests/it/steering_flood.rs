@@ -17,6 +17,7 @@ use e2e::proxyd::{Proxyd, Settings};
 use e2e::wait::wait_until;
 use e2e::world::{CLIENT_INTERFACE, Family, Host, Mode, PEER_INTERFACE, World};
 use proxyd::steering::status;
+use proxyd::steering::trace::Tracer;
 use steering_common::stats::Reason;
 
 use crate::stage::{Auditor, LIMIT, OPEN, Records, connection, library};
@@ -90,6 +91,8 @@ fn floods(mode: Mode) {
     let bystander = Bystander::start(&world, &world.client, far).unwrap();
     let passed = || status(&world.pin_directory()).unwrap().count(Reason::NoRule);
     let passed_before = passed();
+    // Somebody looks and does not read: verdicts are lost, and nothing else.
+    let tracer = Tracer::start(&world.pin_directory()).unwrap();
     let sent = during_a_flood(&world, SocketAddr::new(far, sshd::PORT), || {
         bystander.await_answers().unwrap();
         let call = client.ssh().arg(format!("alice@{}", server.ip())).arg("exit 7");
@@ -97,6 +100,7 @@ fn floods(mode: Mode) {
         assert_eq!(run.code(), 7, "{mode:?}: {}", run.stderr);
     });
     bystander.finish().unwrap();
+    assert!(tracer.lost().unwrap() > 0, "{mode:?}: the ring took everything");
     let passed = passed() - passed_before;
     assert!(passed >= SYNS_MIN, "{mode:?}: {passed} of {sent} SYNs passed");
 }
