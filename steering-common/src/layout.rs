@@ -19,11 +19,12 @@ pub struct Settings {
 
 const _: () = assert!(size_of::<Settings>() == 24);
 
-/// What the program needs to know of a bridge port it is attached to.
+/// What the program needs to know of a bridge port, or of an interface with the fast path at the
+/// driver, that it is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Port {
-    /// Destination that makes the bridge hand a frame up: the port's own hardware address.
+    /// The interface's own hardware address: the destination that makes a bridge hand a frame up.
     pub address: [u8; 6],
     /// Fills up to eight bytes.
     pub reserved: [u8; 2],

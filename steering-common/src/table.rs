@@ -4,7 +4,8 @@
 //! terms are summands, and their sum is the number of a cell that names the rule (a cross-product
 //! table). Many: a term is the number of a [`Class`], the set of rules that the field satisfies,
 //! and the first rule common to all fields is the answer (an aggregated bit vector). Which of the
-//! two, [`Layout::engine`] says. The cost does not depend on how many rules and prefixes there are.
+//! two, [`Layout::engine`] says. How much is read has a bound that does not depend on how many
+//! rules and prefixes there are.
 
 use crate::action::{Action, OnDown, Verdict};
 

@@ -386,6 +386,8 @@ fn large_tables_are_replaced_under_way() {
         world.client.inside(connect).unwrap()
     };
     thread::scope(|scope| {
+        // Or threads would wait for ever when something fails.
+        let _ended = SetOnDrop([&stop, &stopped]);
         let opened = scope.spawn(|| {
             let (mut count, mut failed) = (0, Vec::new());
             while !stop.load(Ordering::Relaxed) {
@@ -427,6 +429,15 @@ fn large_tables_are_replaced_under_way() {
             steering.stop().await.unwrap();
         });
     });
+}
+
+/// Sets flags when it is dropped.
+struct SetOnDrop<'a>([&'a AtomicBool; 2]);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|flag| flag.store(true, Ordering::Relaxed));
+    }
 }
 
 /// 16,000 policies over 100,000 ranges, that of the server's subnet last; `turn` makes them others.

@@ -342,15 +342,16 @@ impl Steering {
     /// Brings hooks and routes to what they should be.
     async fn arrange(&mut self) -> Result<(), SteeringError> {
         // Somebody may have removed or unmounted what the pins stand on.
-        self.pins.prepare()?;
-        maps::pin_again(self.pins.maps(), &self.kept)?;
+        let prepared = self.pins.prepare();
+        let pinned = prepared.and_then(|()| maps::pin_again(self.pins.maps(), &self.kept));
         route::with_netlink(async |handle| {
             // Each is tried whatever became of the others: a port that is missing must not leave
             // another unsteered.
             let routing = self.setup.routing;
             let routed = route::add(&handle, &routing).await;
             let interfaces = interface::list(&handle).await?;
-            let attached = self.attach_all(&interfaces);
+            // A hook that cannot be pinned would be lost.
+            let attached = pinned.and_then(|()| self.attach_all(&interfaces));
             let reached = self.reach_servers(&handle, &interfaces).await;
             let tidied = route::remove_outdated(&handle, &routing).await;
             routed.and(attached).and(reached).and(tidied)

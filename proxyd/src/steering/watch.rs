@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 
-use futures_util::StreamExt as _;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 
 use super::SteeringError;
@@ -17,12 +17,10 @@ const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Ipv6Rule,
 ];
 
-/// A word that something has changed.
-type Word = ();
-
 /// Listens to the changes in the network namespace of the thread that made it.
 pub struct Watch {
-    words: Pin<Box<dyn futures_util::Stream<Item = Word> + Send>>,
+    /// One for each message that something has changed.
+    words: Pin<Box<dyn Stream<Item = ()> + Send>>,
 }
 
 impl Watch {
@@ -34,7 +32,7 @@ impl Watch {
         let (connection, handle, messages) =
             new_multicast_connection(&GROUPS).map_err(SteeringError::NetlinkSocket)?;
         // The connection moves messages only while it is polled, and it is polled with them.
-        let words = futures_util::stream::unfold(
+        let words = stream::unfold(
             (Box::pin(connection), handle, messages),
             |(mut connection, handle, mut messages)| async move {
                 tokio::select! {
@@ -52,7 +50,7 @@ impl Watch {
     pub async fn changed(&mut self) {
         if self.words.next().await.is_none() {
             tracing::warn!("The kernel tells no more of changed interfaces");
-            self.words = Box::pin(futures_util::stream::pending());
+            self.words = Box::pin(stream::pending());
             std::future::pending::<()>().await;
         }
     }
