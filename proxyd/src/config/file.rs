@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use proxyd_policy::channel::ChannelKind;
+use proxyd_policy::channel::{ChannelKind, CommandPattern, EndpointPattern};
 use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, OnReload, Protocol};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{HostPattern, PortRange};
@@ -128,6 +128,9 @@ section! {
         authentication_timeout_s: Limit = Or(Int(120));
         /// For the user to answer one question.
         question_timeout_s: Limit = Or(Int(120));
+        /// For somebody else to approve of a channel whose rule asks for four eyes; then it is
+        /// refused.
+        four_eyes_timeout_s: Limit = Or(Int(600));
         /// To find the address of the server and connect to it.
         connect_timeout_s: Limit = Or(Int(10));
         /// Without data in either direction, after which a session ends. 0 is no limit.
@@ -344,6 +347,24 @@ section! {
         targets: Vec<IpNet> = Or(vec![]);
         /// A time policy; without one the channel may be opened at any time.
         time: Option<Name> = Or(None);
+        /// "session-exec" and "session-exec-scp": commands. A `*` stands for any characters but
+        /// those by which a shell starts another command, expands, redirects or quotes.
+        commands: Vec<CommandPattern> = Or(vec![]);
+        /// "session-subsystem": subsystems, by name.
+        subsystems: Vec<Pattern> = Or(vec![]);
+        /// "local-forward": where connections may go. "remote-forward": where the server may
+        /// listen. Addresses, prefixes, host names, "*.domain" or "*", with ":port" or
+        /// ":port-port". A host name is compared as the client writes it; it is the server that
+        /// resolves it.
+        endpoints: Vec<EndpointPattern> = Or(vec![]);
+        /// "local-forward" and "remote-forward": paths of Unix sockets. Where only one of
+        /// endpoints and sockets is named, the other is not allowed at all.
+        sockets: Vec<Pattern> = Or(vec![]);
+        /// "local-forward", "remote-forward" and "x11": addresses from which forwarded connections
+        /// come, as the peer that forwards them says.
+        originators: Vec<IpNet> = Or(vec![]);
+        /// Whether somebody else has to approve of it first, by `proxyd ctl approve`.
+        four_eyes: bool = Or(false);
         /// Whether the channel is recorded.
         record: bool = Or(true);
     }

@@ -115,6 +115,8 @@ pub struct Limits {
     pub authentication_timeout: Duration,
     /// For the user to answer one question.
     pub question_timeout: Duration,
+    /// For somebody to approve of a channel that needs four eyes.
+    pub four_eyes_timeout: Duration,
     /// To connect to the server and agree on keys with it.
     pub connect_timeout: Duration,
     /// Without data in either direction; absent: no limit.

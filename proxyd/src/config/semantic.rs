@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use proxyd_policy::channel::ChannelPolicy;
+use proxyd_policy::channel::{ChannelKind, ChannelPolicy};
 use proxyd_policy::connection::{ConnectionPolicy, SourcePolicy};
 use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
 
@@ -140,6 +140,27 @@ pub(super) fn check_authentication(
              none"
         );
         problems.error(&section.usermapping.span, &section.usermapping.key, message);
+    }
+}
+
+/// Notes conditions of a channel rule that its type of channel does not have.
+///
+/// An error: whoever wrote one believes that it keeps something out.
+pub(super) fn check_conditions(rule: &file::ChannelRule, problems: &mut Problems) {
+    use ChannelKind::{LocalForward, RemoteForward, SessionExec, SessionExecScp, SessionSubsystem};
+    let Some(&kind) = rule.r#type.get() else { return };
+    let forwards = [LocalForward, RemoteForward].contains(&kind);
+    let has_commands = [SessionExec, SessionExecScp].contains(&kind);
+    refuse_list(&rule.commands, has_commands, kind, problems);
+    refuse_list(&rule.subsystems, kind == SessionSubsystem, kind, problems);
+    refuse_list(&rule.endpoints, forwards, kind, problems);
+    refuse_list(&rule.sockets, forwards, kind, problems);
+    refuse_list(&rule.originators, forwards || kind == ChannelKind::X11, kind, problems);
+}
+
+fn refuse_list<T>(field: &Field<Vec<T>>, fits: bool, kind: ChannelKind, problems: &mut Problems) {
+    if !fits && field.get().is_some_and(|list| !list.is_empty()) {
+        problems.error(&field.span, &field.key, format!("channels of type \"{kind}\" have none"));
     }
 }
 

@@ -98,6 +98,8 @@ pub const BANNER_BYTES_MAX: usize = 16 * 1_024;
 pub const OPEN_FAILURE_TEXT_BYTES_MAX: usize = 1_024;
 /// Channels open at a time on one connection; OpenSSH's servers allow 10 sessions by default.
 pub const CHANNELS_MAX: usize = 256;
+/// Places where a server listens for one client; OpenSSH's clients ask for a handful.
+pub const LISTENERS_MAX: usize = 128;
 /// Requests of one direction that wait for their reply.
 pub const REPLIES_MAX: usize = 1_024;
 /// Data packet in bytes that we let peers announce; larger ones do not fit our packets.

@@ -9,8 +9,10 @@ mod client;
 mod greet;
 mod link;
 mod login;
+mod passing;
 mod record;
 mod relay;
+mod waiting;
 
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ pub struct SshLimits {
     pub authentication: Duration,
     /// One question to the user.
     pub question: Duration,
+    /// Somebody's approval of a channel.
+    pub four_eyes: Duration,
     /// Without a message in either direction; none: for ever.
     pub idle: Option<Duration>,
     /// Failed attempts on one connection.

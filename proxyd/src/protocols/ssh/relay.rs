@@ -9,24 +9,25 @@ use std::time::Duration;
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::connection::OnRecordingFailure;
-use proxyd_ssh::relay::tap::Seen;
-use proxyd_ssh::relay::{Refused, Relay, Rules, Side, Start, Step};
-use proxyd_ssh::transport::{Event as LegEvent, Leg};
-use proxyd_trail::{Record, Stream};
+use proxyd_ssh::relay::{Relay, Rules, Side};
+use proxyd_ssh::transport::Event as LegEvent;
 use thiserror::Error as ThisError;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use uuid::Uuid;
 
+use super::Ssh;
 use super::channels::Channels;
 use super::client::Client;
 use super::link::{Link, LinkError};
 use super::login::Server;
-use super::{Ssh, record};
+use super::passing::{Decided, Passing, recording_failed};
+use super::waiting::Waits;
 use crate::clock::Clock;
-use crate::recording::{Recorder, RecordingError};
+use crate::recording::Recorder;
 use crate::session::Session;
+use crate::session::approval::Decision;
 use crate::session::event::Event;
-use crate::session::stop::{Blame, Failure, Stop, chain};
+use crate::session::stop::{Blame, Failure, Stop};
 use crate::usermapping::Authorized;
 
 /// Bytes that may wait for a slow receiver; above, its sender is not read.
@@ -69,11 +70,13 @@ pub(super) async fn relay(
         clock: ssh.clock,
         idle_limit: ssh.limits.idle,
         handshake_limit: ssh.limits.handshake,
+        four_eyes_limit: ssh.limits.four_eyes,
         on_recording_failure: admitted.policy().on_recording_failure,
         client: client.admit()?,
         server: server.link,
         relay: Relay::new(Rules { environment }),
         channels: Channels::new(ssh.clock, admitted, authorized),
+        waits: Waits::default(),
         session,
         recorder,
         last_message: ssh.clock.now(),
@@ -92,11 +95,13 @@ struct Driver<'s> {
     clock: Clock,
     idle_limit: Option<Duration>,
     handshake_limit: Duration,
+    four_eyes_limit: Duration,
     on_recording_failure: OnRecordingFailure,
     client: Link,
     server: Link,
     relay: Relay,
     channels: Channels<'s>,
+    waits: Waits,
     session: &'s mut Session,
     recorder: &'s mut Option<Recorder>,
     last_message: Duration,
@@ -127,6 +132,7 @@ impl Driver<'_> {
             if let Some(recorder) = self.recorder.as_mut() {
                 recorder.flush_if_due();
             }
+            self.look_at_waits()?;
             rounds += 1;
             if token.is_cancelled() {
                 return Err(self.session.terminated());
@@ -160,16 +166,17 @@ impl Driver<'_> {
                 Some(LegEvent::Message(message)) => {
                     self.last_message = now;
                     let mut passing = Passing {
+                        now,
+                        four_eyes_limit: self.four_eyes_limit,
+                        on_recording_failure: self.on_recording_failure,
+                        relay: &mut self.relay,
                         channels: &mut self.channels,
+                        waits: &mut self.waits,
                         session: self.session,
                         recorder: self.recorder,
-                        on_recording_failure: self.on_recording_failure,
                         receiver: &mut receiver.leg,
                     };
-                    let step = self.relay.receive(from, message);
-                    let step = step.map_err(|error| broken(from, error))?;
-                    let known = passing.step(&mut self.relay, from, message, step)?;
-                    if !known {
+                    if !passing.pass(from, message, Decided::Not)? {
                         sender.leg.unimplemented().map_err(|error| broken(from, error))?;
                     }
                     self.answer()?;
@@ -188,6 +195,62 @@ impl Driver<'_> {
             flow = Flow::Busy;
         }
         Ok(flow)
+    }
+
+    /// Goes on with what need not wait any more.
+    fn look_at_waits(&mut self) -> Result<(), Stop> {
+        if self.waits.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        // Who waits is not idle.
+        self.last_message = now;
+        while let Some((request, reason)) = self.waits.given_up(now) {
+            self.settle(request, Decided::Refused(reason))?;
+        }
+        if self.waits.wants_sign_of_life(now) {
+            self.client.leg.sign_of_life().map_err(|error| broken(Side::Client, error))?;
+        }
+        Ok(())
+    }
+
+    /// Somebody has decided about a request.
+    fn decided(&mut self, request: Uuid, decision: Decision) -> Result<(), Stop> {
+        let Decision { approved, by, reason } = decision;
+        let event = Event::ApprovalDecided { request, approved, by, reason };
+        let timed = self.session.note(event);
+        if let Some(recorder) = self.recorder.as_mut() {
+            recorder.event(&timed);
+        }
+        let refused = Decided::Refused(DenyReason::FourEyesRefused);
+        self.settle(request, if approved { Decided::Approved } else { refused })
+    }
+
+    /// Goes on with a message that waited, and with what the client sent behind it.
+    fn settle(&mut self, request: Uuid, decided: Decided) -> Result<(), Stop> {
+        let Some(wait) = self.waits.take(request) else { return Ok(()) };
+        self.session.withdraw(request);
+        self.relay.resume(&wait.ticket);
+        self.pass_late(&wait.message, decided)?;
+        wait.later.iter().try_for_each(|message| self.pass_late(message, Decided::Not))
+    }
+
+    /// Passes on a message of the client that has waited.
+    fn pass_late(&mut self, message: &[u8], decided: Decided) -> Result<(), Stop> {
+        let mut passing = Passing {
+            now: self.clock.now(),
+            four_eyes_limit: self.four_eyes_limit,
+            on_recording_failure: self.on_recording_failure,
+            relay: &mut self.relay,
+            channels: &mut self.channels,
+            waits: &mut self.waits,
+            session: self.session,
+            recorder: self.recorder,
+            receiver: &mut self.server.leg,
+        };
+        // Only messages that are known wait.
+        passing.pass(Side::Client, message, decided)?;
+        self.answer()
     }
 
     /// Sends the relay's own messages.
@@ -224,6 +287,9 @@ impl Driver<'_> {
         };
         let recorded = tokio::select! {
             () = token.cancelled() => Ok(()),
+            (request, decision) = self.session.decision(), if !self.waits.is_empty() => {
+                return self.decided(request, decision);
+            }
             ready = client.stream.readable(), if reads(client, server) => {
                 return ready.map_err(|error| lost(Side::Client, error));
             }
@@ -280,167 +346,6 @@ impl Driver<'_> {
     }
 }
 
-/// What one message touches on its way.
-struct Passing<'p, 's> {
-    channels: &'p mut Channels<'s>,
-    session: &'p mut Session,
-    recorder: &'p mut Option<Recorder>,
-    on_recording_failure: OnRecordingFailure,
-    receiver: &'p mut Leg,
-}
-
-impl Passing<'_, '_> {
-    /// Records what a step means, then sends it on; false for a message nobody knows.
-    fn step(
-        &mut self,
-        relay: &mut Relay,
-        from: Side,
-        message: &[u8],
-        step: Step<'_>,
-    ) -> Result<bool, Stop> {
-        match step {
-            Step::Forward(seen) => {
-                self.record(&seen)?;
-                self.forward(from, message)?;
-            }
-            Step::Replace(replaced, seen) => {
-                self.record(&seen)?;
-                self.forward(from, &replaced)?;
-            }
-            Step::Judge(start) => self.judge(relay, from, message, &start)?,
-            Step::Refused(refused) => {
-                let what = match refused {
-                    Refused::Channel(kind) => format!("channel {kind}"),
-                    Refused::Request(kind) => format!("request {kind}"),
-                    Refused::Global(kind) => format!("global request {kind}"),
-                };
-                if self.channels.is_new_refusal(&what) {
-                    self.note(Event::Refused { what });
-                    self.recorded()?;
-                }
-            }
-            Step::Drop => {}
-            Step::Unknown => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// The verdict is on record before the program's first byte is.
-    fn judge(
-        &mut self,
-        relay: &mut Relay,
-        from: Side,
-        message: &[u8],
-        start: &Start<'_>,
-    ) -> Result<(), Stop> {
-        let (verdict, event) = self.channels.judge(start);
-        self.note(event);
-        self.recorded()?;
-        match verdict {
-            // INVARIANT: a policy that records has opened a trail before the relay began, and only
-            // one that goes on without may have lost it since.
-            Ok(grant)
-                if grant.record
-                    && self.recorder.is_none()
-                    && self.on_recording_failure == OnRecordingFailure::Terminate =>
-            {
-                Err(Stop::gateway("recording", "a channel to be recorded has no trail"))
-            }
-            Ok(grant) => {
-                relay.allow(start).map_err(|error| broken(from, error))?;
-                if grant.record {
-                    self.command(start);
-                    self.recorded()?;
-                }
-                self.forward(from, message)
-            }
-            Err(reason) => {
-                let text = refusal(reason);
-                relay.refuse(start, &text).map_err(|error| broken(from, error))
-            }
-        }
-    }
-
-    /// Records the whole command of a program that starts.
-    fn command(&mut self, start: &Start<'_>) {
-        let command = match start.program {
-            proxyd_ssh::relay::Program::Exec(command) => command,
-            proxyd_ssh::relay::Program::Shell | proxyd_ssh::relay::Program::Subsystem(_) => return,
-        };
-        if let Some(recorder) = self.recorder.as_mut() {
-            let record = Record::Command { channel: start.channel.0, command };
-            recorder.record(Stream::Upstream, &record);
-        }
-    }
-
-    fn record(&mut self, seen: &Seen<'_>) -> Result<(), Stop> {
-        if let Some(recorder) = self.recorder.as_mut() {
-            let wanted = match seen {
-                Seen::Data { channel, .. } => self.channels.records(*channel),
-                Seen::Nothing
-                | Seen::Terminal { .. }
-                | Seen::Resize { .. }
-                | Seen::Variable { .. }
-                | Seen::Signal { .. }
-                | Seen::Opened { .. }
-                | Seen::Eof { .. }
-                | Seen::Closed { .. }
-                | Seen::ExitStatus { .. }
-                | Seen::ExitSignal { .. } => true,
-            };
-            if wanted {
-                record::seen(recorder, seen);
-            }
-        }
-        if let Seen::Closed { channel, from: Side::Server } = seen {
-            self.channels.closed(*channel);
-        }
-        self.recorded()
-    }
-
-    /// What was given to the recorder is recorded, or the policy says that it need not be.
-    fn recorded(&mut self) -> Result<(), Stop> {
-        match self.recorder.as_mut().and_then(Recorder::take_failure) {
-            Some(error) => {
-                recording_failed(self.session, self.recorder, self.on_recording_failure, error)
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn note(&mut self, event: Event) {
-        let timed = self.session.note(event);
-        if let Some(recorder) = self.recorder.as_mut() {
-            recorder.event(&timed);
-        }
-    }
-
-    fn forward(&mut self, from: Side, message: &[u8]) -> Result<(), Stop> {
-        self.receiver.send(&[message]).map_err(|error| broken(from.other(), error))
-    }
-}
-
-/// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
-///
-/// Only what the disk does is a reason to go on: a record that cannot be made is a bug, or a peer
-/// that provokes it.
-fn recording_failed(
-    session: &mut Session,
-    recorder: &mut Option<Recorder>,
-    on_recording_failure: OnRecordingFailure,
-    error: RecordingError,
-) -> Result<(), Stop> {
-    let is_bug = matches!(error, RecordingError::Record(_) | RecordingError::Overfull);
-    if is_bug || on_recording_failure == OnRecordingFailure::Terminate {
-        return Err(Stop::gateway("recording", error));
-    }
-    error!(session_id = %session.id(), %error, "A session goes on without its recording");
-    session.note(Event::RecordingFailed { error: chain(&error) });
-    // The writer has stopped; the trail it leaves in the spool is closed at the next start.
-    *recorder = None;
-    Ok(())
-}
-
 /// Whether what `sender` sends may be read: what waits for `receiver` is little, or has to wait
 /// because the sender is in a key exchange that only reading can end.
 fn has_room(sender: &Link, receiver: &Link) -> bool {
@@ -456,11 +361,6 @@ fn has_room(sender: &Link, receiver: &Link) -> bool {
 #[error("more than {limit} bytes of answers wait to be read")]
 struct DoesNotListen {
     limit: usize,
-}
-
-/// What the user reads on standard error when a channel is refused.
-fn refusal(reason: DenyReason) -> String {
-    format!("proxyd: {reason}\r\n")
 }
 
 /// The links, the one of `from` first.
@@ -514,7 +414,7 @@ fn ended(from: Side, how: LinkError) -> Result<Flow, Stop> {
 }
 
 /// The peer of `side` broke the protocol.
-fn broken(side: Side, error: impl std::error::Error + Send + Sync + 'static) -> Stop {
+pub(super) fn broken(side: Side, error: impl std::error::Error + Send + Sync + 'static) -> Stop {
     match side {
         Side::Client => Stop::client("relay", error),
         Side::Server => Stop::server("relay", error),
