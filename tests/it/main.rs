@@ -23,6 +23,10 @@ mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
 #[cfg(test)]
+mod ssh_forward;
+#[cfg(test)]
+mod ssh_four_eyes;
+#[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]
 mod stage;

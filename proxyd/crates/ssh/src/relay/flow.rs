@@ -90,7 +90,9 @@ impl Flow<'_> {
         message: &'m [u8],
     ) -> Result<Step<'m>, RelayError> {
         let request = Request::parse(message)?;
-        if self.other_has_closed() {
+        // A server has nothing more to start; a client that has closed still waits for the exit
+        // status, which may have crossed its CLOSE.
+        if self.from == Side::Client && self.other_has_closed() {
             return Ok(Step::Drop);
         }
         let want_reply = request.want_reply;

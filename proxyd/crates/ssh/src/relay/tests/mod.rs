@@ -336,6 +336,16 @@ fn what_a_closed_peer_would_get_goes_nowhere() {
 }
 
 #[test]
+fn an_exit_status_may_cross_the_close_of_the_client() {
+    let mut relay = started();
+    relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap();
+    relay.receive(Side::Client, &plain(number::CHANNEL_CLOSE, 9)).unwrap();
+    let message = request(7, b"exit-status", false, &[0, 0, 0, 3]);
+    let step = relay.receive(Side::Server, &message).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::ExitStatus { status: 3, .. })), "{step:?}");
+}
+
+#[test]
 fn a_server_may_reply_before_a_refusal_was_read() {
     let mut relay = with_session();
     let refused = request(9, b"exec", true, &text(b"id"));
