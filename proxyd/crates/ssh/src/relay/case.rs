@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::ledger::Ledger;
 use super::listeners::Listener;
 use super::table::{Asked, Display, Stage};
-use super::{ChannelId, GlobalAsked, Held, Relay, RelayError, Side};
+use super::{ChannelId, GlobalAsked, Held, Relay, RelayError, Side, to_channel};
 use crate::message::channel::{self, Open, OpenFailure};
 use crate::message::global;
 
@@ -114,12 +114,14 @@ impl Relay {
         message: &'m [u8],
     ) -> Result<Cow<'m, [u8]>, RelayError> {
         match &ticket.place {
-            Place::Request(id, asked) => self.request_goes_on(*id, *asked, ticket.want_reply)?,
+            Place::Request(id, asked) => {
+                return self.request_goes_on(*id, *asked, ticket.want_reply, message);
+            }
             Place::Display(id, display) => {
                 if let Some(channel) = self.table.get(*id) {
                     channel.display = *display;
                 }
-                self.request_goes_on(*id, Asked::X11, ticket.want_reply)?;
+                return self.request_goes_on(*id, Asked::X11, ticket.want_reply, message);
             }
             Place::Open(_id) => {
                 let open = Open::parse(message)?;
@@ -214,19 +216,26 @@ impl Relay {
         }
     }
 
-    fn request_goes_on(
+    fn request_goes_on<'m>(
         &mut self,
         id: ChannelId,
         asked: Asked,
         want_reply: bool,
-    ) -> Result<(), RelayError> {
-        let Some(channel) = self.table.get(id) else { return Ok(()) };
+        message: &'m [u8],
+    ) -> Result<Cow<'m, [u8]>, RelayError> {
+        let Some(channel) = self.table.get(id) else { return Ok(Cow::Borrowed(message)) };
         match asked {
             Asked::Start => channel.stage = Stage::Started,
             Asked::Agent => channel.agent = true,
             Asked::Plain | Asked::X11 => {}
         }
-        if want_reply { channel.replies.client.expect(asked) } else { Ok(()) }
+        if want_reply {
+            channel.replies.client.expect(asked)?;
+        }
+        Ok(match channel.alias {
+            Some(_alias) => Cow::Owned(to_channel(message, channel.numbers.server)),
+            None => Cow::Borrowed(message),
+        })
     }
 
     fn refuse_program(

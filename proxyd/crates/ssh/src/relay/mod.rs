@@ -27,6 +27,7 @@ use self::replies::{Replied, Replies};
 use self::table::{Ended, Kind, PerSide, Table};
 use self::tap::Seen;
 use crate::error::DecodeError;
+use crate::limits::EARLY_PACKET_BYTES_MAX;
 use crate::message::channel::{self, Confirmation, Open, OpenFailure};
 use crate::message::{global, number};
 
@@ -152,6 +153,17 @@ pub enum RelayError {
         /// The limit.
         limit: usize,
     },
+    /// The server refuses a channel that was confirmed to the client before the server was there.
+    #[error("the server refused the session")]
+    EarlyRefused,
+    /// The server takes smaller packets on such a channel than the client was told.
+    #[error("the server takes packets of {limit} bytes, fewer than {needed}")]
+    SmallPackets {
+        /// What it takes.
+        limit: u32,
+        /// What it has to take.
+        needed: u32,
+    },
     /// A message that is never legal from this peer once users are authenticated.
     #[error("message {number} is not legal here")]
     Illegal {
@@ -198,6 +210,15 @@ impl Relay {
             answers: PerSide::default(),
             reading: VecDeque::new(),
         }
+    }
+
+    /// The client's channel of this number, which is being opened at the server, was confirmed to
+    /// the client by ourselves, with `alias` as the server's number, no credit, and packets of at
+    /// most [`EARLY_PACKET_BYTES_MAX`].
+    ///
+    /// Nothing more of the client may be received before the server has confirmed it.
+    pub fn adopt(&mut self, client: u32, alias: u32) -> Result<(), RelayError> {
+        self.table.set_alias(client, alias)
     }
 
     /// Takes one message of `from`; an error ends the connection.
@@ -361,6 +382,14 @@ impl Relay {
         let Confirmation { recipient, sender, .. } = confirmation;
         let channel = self.table.confirm(from, recipient, sender, credit)?;
         let seen = Seen::Opened { channel: channel.id, open: true };
+        if channel.alias.is_some() {
+            // The client has had a confirmation; what it lacks is the credit.
+            let (limit, needed) = (credit.packet_bytes_max(), EARLY_PACKET_BYTES_MAX);
+            if limit < needed {
+                return Err(RelayError::SmallPackets { limit, needed });
+            }
+            return Ok(Step::Replace(channel::adjust(recipient, confirmation.window_bytes), seen));
+        }
         let packet_bytes_max = credit.packet_bytes_max();
         if packet_bytes_max == confirmation.packet_bytes_max {
             return Ok(Step::Forward(seen));
@@ -370,6 +399,9 @@ impl Relay {
 
     fn open_failure<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let channel = self.table.refused(from, channel::recipient(message)?)?;
+        if channel.alias.is_some() {
+            return Err(RelayError::EarlyRefused);
+        }
         Ok(Step::Forward(Seen::Opened { channel: channel.id, open: false }))
     }
 
@@ -389,8 +421,10 @@ impl Relay {
         if from == Side::Client && channel.waits && number != number::CHANNEL_WINDOW_ADJUST {
             return Ok(Step::Hold(Held::Channel(id)));
         }
+        let real = channel.alias.filter(|_alias| from == Side::Client);
+        let real = real.map(|_alias| channel.numbers.server);
         let mut flow = Flow { from, channel, answers: &mut self.answers };
-        match number {
+        let step = match number {
             number::CHANNEL_WINDOW_ADJUST => flow.adjust(message),
             number::CHANNEL_DATA | number::CHANNEL_EXTENDED_DATA => flow.data(message),
             number::CHANNEL_EOF => flow.eof(),
@@ -403,9 +437,28 @@ impl Relay {
                 Ok(step)
             }
             _ => flow.reply(message),
-        }
+        }?;
+        Ok(match (step, real) {
+            (Step::Forward(seen), Some(real)) => Step::Replace(to_channel(message, real), seen),
+            (Step::Replace(message, seen), Some(real)) => {
+                Step::Replace(to_channel(&message, real), seen)
+            }
+            (step, _) => step,
+        })
     }
 }
+
+/// A channel message with another number of its channel.
+fn to_channel(message: &[u8], number: u32) -> Vec<u8> {
+    let mut renumbered = message.to_vec();
+    if let Some(field) = renumbered.get_mut(RECIPIENT) {
+        field.copy_from_slice(&number.to_be_bytes());
+    }
+    renumbered
+}
+
+/// Where a channel message names its channel (RFC 4254 section 5).
+const RECIPIENT: std::ops::Range<usize> = 1..5;
 
 #[cfg(test)]
 mod tests;

@@ -170,6 +170,16 @@ impl Table {
         Ok(id)
     }
 
+    /// The client knows the server's end of a channel that it opens by this number of ours already.
+    pub(super) fn set_alias(&mut self, client: u32, alias: u32) -> Result<(), RelayError> {
+        let id = self.opening(Side::Server, client)?;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.alias = Some(alias);
+        }
+        self.by_number.server.insert(alias, id);
+        Ok(())
+    }
+
     /// `from` confirmed a channel of the other peer under its own number.
     pub(super) fn confirm(
         &mut self,

@@ -271,3 +271,56 @@ fn openings_and_requests_must_have_their_form() {
         assert!(with_session().receive(from, &longer).is_err(), "{message:?}");
     }
 }
+
+#[test]
+fn a_channel_that_was_confirmed_early_has_two_numbers_of_the_server() {
+    const ALIAS: u32 = 0x8000_0000;
+    let mut relay = relay();
+    assert!(passes(&mut relay, Side::Client, &open(b"session", 7, 60)));
+    relay.adopt(7, ALIAS).unwrap();
+    let message = Confirmation {
+        recipient: 7,
+        sender: 9,
+        window_bytes: 50,
+        packet_bytes_max: 32_768,
+        details: b"",
+    }
+    .encode();
+    let step = relay.receive(Side::Server, &message).unwrap();
+    let credit = channel::adjust(7, 50);
+    assert!(matches!(&step, Step::Replace(message, _) if *message == credit), "{step:?}");
+    let shell = request(ALIAS, b"shell", true, b"");
+    let asked = judged(&mut relay, Side::Client, &shell);
+    let allowed = relay.allow(&asked.ticket, &shell).unwrap();
+    assert_eq!(*allowed, request(9, b"shell", true, b""));
+    let typed = data(ALIAS, b"typed");
+    let step = relay.receive(Side::Client, &typed).unwrap();
+    let renumbered = data(9, b"typed");
+    assert!(matches!(&step, Step::Replace(message, _) if *message == renumbered), "{step:?}");
+    assert!(passes(&mut relay, Side::Server, &data(7, b"shown")));
+    let own = data(9, b"x");
+    assert!(relay.receive(Side::Client, &own).is_err(), "the client never heard of 9");
+    relay.receive(Side::Server, &plain(number::CHANNEL_CLOSE, 7)).unwrap();
+    relay.receive(Side::Client, &plain(number::CHANNEL_CLOSE, ALIAS)).unwrap();
+    assert!(relay.receive(Side::Client, &typed).is_err(), "it is closed");
+}
+
+#[test]
+fn a_channel_that_was_confirmed_early_cannot_be_refused() {
+    for message in [
+        channel::open_failure(7, OpenFailure::Shortage, "no"),
+        Confirmation {
+            recipient: 7,
+            sender: 9,
+            window_bytes: 50,
+            packet_bytes_max: 1_000,
+            details: b"",
+        }
+        .encode(),
+    ] {
+        let mut relay = relay();
+        assert!(passes(&mut relay, Side::Client, &open(b"session", 7, 60)));
+        relay.adopt(7, 0x8000_0000).unwrap();
+        assert!(relay.receive(Side::Server, &message).is_err());
+    }
+}
