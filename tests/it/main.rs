@@ -23,6 +23,8 @@ mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
 #[cfg(test)]
+mod ssh_names;
+#[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]
 mod stage;
