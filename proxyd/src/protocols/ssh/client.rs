@@ -380,7 +380,10 @@ impl Present for Client {
     async fn go_on(&mut self, takes: Takes) -> Result<(), Stop> {
         self.accept();
         self.methods = names(takes);
-        self.answer().await
+        self.answer().await?;
+        // Who leaves now has not shown what the policy wants.
+        self.refused = true;
+        Ok(())
     }
 
     async fn invite(&mut self) -> Result<(), Stop> {
