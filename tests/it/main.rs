@@ -21,6 +21,8 @@ mod ssh_auth;
 #[cfg(test)]
 mod ssh_auth_methods;
 #[cfg(test)]
+mod ssh_auth_raw;
+#[cfg(test)]
 mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
