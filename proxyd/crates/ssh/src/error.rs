@@ -123,6 +123,32 @@ pub enum Error {
         /// Length of the share in bytes.
         bytes: usize,
     },
+    /// A server's group is too small or too large.
+    #[error("diffie-hellman group of {bits} bits is outside {min}..={max}")]
+    GroupSize {
+        /// Bits of the modulus.
+        bits: usize,
+        /// The smallest that is allowed.
+        min: usize,
+        /// The largest that is allowed.
+        max: usize,
+    },
+    /// A server's group cannot be one.
+    #[error("diffie-hellman group of {bits} bits has an even modulus or a generator out of range")]
+    GroupValues {
+        /// Bits of the modulus.
+        bits: usize,
+    },
+    /// A client takes none of our groups.
+    #[error("no diffie-hellman group of {min} to {max} bits, {preferred} preferred")]
+    NoGroup {
+        /// The smallest it takes, in bits.
+        min: u32,
+        /// What it prefers.
+        preferred: u32,
+        /// The largest it takes.
+        max: u32,
+    },
     /// A server showed another host key in a later exchange than in the first.
     #[error("host key changed within the connection")]
     HostKeyChanged,
@@ -203,7 +229,16 @@ impl Error {
     /// A bad length and a bad tag have one code: a peer must not learn which of the two it was.
     #[must_use]
     pub const fn reason(&self) -> u32 {
-        if matches!(self, Self::NoCommon { .. } | Self::BadShare { .. } | Self::Crypto { .. }) {
+        let about_exchange = matches!(
+            self,
+            Self::NoCommon { .. }
+                | Self::BadShare { .. }
+                | Self::GroupSize { .. }
+                | Self::GroupValues { .. }
+                | Self::NoGroup { .. }
+                | Self::Crypto { .. }
+        );
+        if about_exchange {
             return number::REASON_KEY_EXCHANGE_FAILED;
         }
         let about_host_key = matches!(

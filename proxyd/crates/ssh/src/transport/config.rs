@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::transport::hostkey::{HostKey, KeyAlgorithm};
-use crate::transport::kexinit::{Algorithms, Side};
+use crate::transport::algorithms::Algorithms;
+use crate::transport::hostkey::HostKey;
+use crate::transport::kexinit::Side;
 use crate::transport::rekey::RekeyLimits;
+use crate::transport::signature::KeyAlgorithm;
 use crate::transport::version::Version;
 
 /// What a leg needs to play the server.

@@ -1,8 +1,10 @@
 //! One SSH connection: version, packets, key exchange and rekey behind one state machine.
 
+mod algorithms;
 mod buffer;
 mod config;
 mod exchange;
+mod hash;
 mod hostkey;
 mod kex;
 mod kexinit;
@@ -12,6 +14,7 @@ mod packet;
 mod protect;
 mod receive;
 mod rekey;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -26,7 +29,7 @@ use crate::transport::buffer::{Input, Output};
 use crate::transport::config::Role;
 use crate::transport::exchange::Exchange;
 use crate::transport::kexinit::{Choice, Side};
-use crate::transport::keys::{ExchangeHash, HASH_BYTES};
+use crate::transport::keys::ExchangeHash;
 use crate::transport::number::{
     DISCONNECT, SERVICE_ACCEPT, SERVICE_REQUEST, UNIMPLEMENTED, UPPER_FIRST, UPPER_LAST,
     USERAUTH_SUCCESS,
@@ -35,12 +38,14 @@ use crate::transport::packet::{Opener, Sealer, Usage};
 use crate::transport::receive::{Found, clean};
 use crate::transport::rekey::Hold;
 
+pub use algorithms::Algorithms;
 pub use config::{ClientConfig, ServerConfig};
-pub use hostkey::{HostKey, KeyAlgorithm, fingerprint, verify_signature};
+pub use hostkey::{HostKey, RsaParts};
 pub use kex::KexMethod;
-pub use kexinit::{Algorithms, Negotiated};
-pub use protect::Cipher;
+pub use kexinit::Negotiated;
+pub use protect::{Cipher, Mac};
 pub use rekey::RekeyLimits;
+pub use signature::{KeyAlgorithm, fingerprint, verify_signature};
 pub use version::Version;
 
 /// What happened on a leg.
@@ -215,7 +220,7 @@ impl Leg {
     /// Identifies the connection in signatures, from the first exchange on (RFC 4253 section 7.2).
     #[must_use]
     pub fn session_id(&self) -> Option<&[u8]> {
-        self.session_id.as_ref().map(<[u8; HASH_BYTES]>::as_slice)
+        self.session_id.as_ref().map(AsRef::as_ref)
     }
 
     /// The peer's version line without its line end.
@@ -348,8 +353,8 @@ impl Leg {
             return false;
         }
         let limits = self.role.rekey();
-        limits.reached(choice.to_server, self.usage_to(Side::Server))
-            || limits.reached(choice.to_client, self.usage_to(Side::Client))
+        limits.reached(choice.to_server.cipher(), self.usage_to(Side::Server))
+            || limits.reached(choice.to_client.cipher(), self.usage_to(Side::Client))
             || now.saturating_sub(self.keys_since) >= limits.interval
     }
 

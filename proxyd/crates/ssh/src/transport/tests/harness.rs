@@ -44,6 +44,29 @@ pub(super) fn client_config() -> ClientConfig {
     }
 }
 
+/// Every suite there is, as a cipher and its MAC.
+pub(super) fn suites() -> Vec<(Cipher, Option<Mac>)> {
+    protect::suites().into_iter().map(|suite| (suite.cipher(), suite.mac())).collect()
+}
+
+/// Both sides with every algorithm there is, changed alike.
+pub(super) fn configs(change: impl Fn(&mut Algorithms)) -> (ClientConfig, ServerConfig) {
+    let (mut client, mut server) = (client_config(), server_config());
+    for algorithms in [&mut client.algorithms, &mut server.algorithms] {
+        *algorithms = Algorithms::for_servers().with_legacy();
+        change(algorithms);
+    }
+    (client, server)
+}
+
+/// Both sides with one suite.
+pub(super) fn one_suite((cipher, mac): (Cipher, Option<Mac>)) -> (ClientConfig, ServerConfig) {
+    configs(|algorithms| {
+        algorithms.ciphers = vec![cipher];
+        algorithms.macs = mac.into_iter().collect();
+    })
+}
+
 /// Moves up to `limit` bytes of output into the other leg; whether there were any.
 pub(super) fn carry(from: &mut Leg, to: &mut Leg, limit: usize) -> bool {
     let space = to.read_space();
