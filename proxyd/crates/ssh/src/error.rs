@@ -3,6 +3,7 @@
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use thiserror::Error as ThisError;
 
+use crate::certificate::CertificateError;
 use crate::transport::number;
 
 /// Why a connection cannot go on; none of these can be recovered from.
@@ -185,6 +186,9 @@ pub enum Error {
         /// The algorithm.
         algorithm: &'static str,
     },
+    /// A server's certificate is none.
+    #[error("host certificate refused")]
+    Certificate(#[source] Box<CertificateError>),
     /// A stored private key cannot be read.
     #[error("private key refused")]
     PrivateKey(#[source] KeyRejected),
@@ -248,6 +252,7 @@ impl Error {
                 | Self::WrongAlgorithm { .. }
                 | Self::RsaSize { .. }
                 | Self::BadSignature { .. }
+                | Self::Certificate(_)
         );
         if about_host_key {
             number::REASON_HOST_KEY_NOT_VERIFIABLE

@@ -11,14 +11,16 @@ use aws_lc_rs::signature::{
 use crypto_bigint::{BoxedUint, NonZero};
 use zeroize::Zeroizing;
 
+use crate::certificate::{Certificate, CertificateError};
 use crate::cursor::Writer;
 use crate::error::Error;
 use crate::transport::signature::{Curve, KeyAlgorithm, P256, P384, P521, wrong};
 
-/// A private key with which we sign.
+/// A private key with which we sign, as a server or as a user.
 pub struct HostKey {
     pair: Pair,
     public_blob: Vec<u8>,
+    certificate: Option<Vec<u8>>,
 }
 
 /// The numbers of an RSA key, most significant byte first (RFC 8017 section 3.2).
@@ -122,6 +124,21 @@ impl HostKey {
         &self.public_blob
     }
 
+    /// The same key with a certificate to show beside it; fails if that is for another key.
+    pub fn with_certificate(mut self, certificate: &Certificate) -> Result<Self, CertificateError> {
+        if certificate.key_blob() != self.public_blob {
+            return Err(CertificateError::OtherKey);
+        }
+        self.certificate = Some(certificate.blob().to_vec());
+        Ok(self)
+    }
+
+    /// The certificate, as it is sent, if there is one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
     /// The algorithms that the key can sign with, preferred first.
     #[must_use]
     pub const fn algorithms(&self) -> &'static [KeyAlgorithm] {
@@ -177,7 +194,7 @@ impl HostKey {
                     .mpint(public.modulus().big_endian_without_leading_zero());
             }
         }
-        Self { pair, public_blob: writer.into_bytes() }
+        Self { pair, public_blob: writer.into_bytes(), certificate: None }
     }
 
     fn key_type(&self) -> Vec<u8> {

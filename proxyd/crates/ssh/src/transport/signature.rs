@@ -70,6 +70,31 @@ impl KeyAlgorithm {
         }
     }
 
+    /// The name on the wire where the key comes in a certificate (OpenSSH's PROTOCOL.certkeys).
+    #[must_use]
+    pub const fn certificate_name(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "ssh-ed25519-cert-v01@openssh.com",
+            Self::EcdsaP256 => "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+            Self::EcdsaP384 => "ecdsa-sha2-nistp384-cert-v01@openssh.com",
+            Self::EcdsaP521 => "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+            Self::RsaSha512 => "rsa-sha2-512-cert-v01@openssh.com",
+            Self::RsaSha256 => "rsa-sha2-256-cert-v01@openssh.com",
+            Self::RsaSha1 => RSA_CERTIFICATE,
+        }
+    }
+
+    /// The type that a certificate for a key of this algorithm names itself by.
+    #[must_use]
+    pub const fn certificate_type(self) -> &'static str {
+        match self {
+            Self::RsaSha512 | Self::RsaSha256 | Self::RsaSha1 => RSA_CERTIFICATE,
+            Self::Ed25519 | Self::EcdsaP256 | Self::EcdsaP384 | Self::EcdsaP521 => {
+                self.certificate_name()
+            }
+        }
+    }
+
     /// The safe algorithm of that name; fails if there is none.
     pub fn from_name(name: &[u8]) -> Result<Self, Error> {
         Self::ALL
@@ -144,6 +169,9 @@ pub(super) const P384: Curve =
     Curve { algorithm: &ECDSA_P384_SHA384_FIXED, name: "nistp384", number_bytes: 48 };
 pub(super) const P521: Curve =
     Curve { algorithm: &ECDSA_P521_SHA512_FIXED, name: "nistp521", number_bytes: 66 };
+
+/// The type of certificates for RSA keys.
+const RSA_CERTIFICATE: &str = "ssh-rsa-cert-v01@openssh.com";
 
 /// The type of RSA keys, and the name of their oldest algorithm.
 const RSA_KEY: &str = "ssh-rsa";

@@ -149,16 +149,13 @@ fn bits(number: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::kex::primes::{
-        MODP_2048, MODP_3072, MODP_4096, MODP_6144, MODP_8192, OAKLEY_2,
-    };
+    use crate::transport::kex::primes::{MODP_2048, MODP_3072, MODP_4096, MODP_8192, OAKLEY_2};
 
-    const GROUPS: [(&str, &[u8], usize); 6] = [
+    const GROUPS: [(&str, &[u8], usize); 5] = [
         ("1", &OAKLEY_2, 1024),
         ("14", &MODP_2048, 2048),
         ("15", &MODP_3072, 3072),
         ("16", &MODP_4096, 4096),
-        ("17", &MODP_6144, 6144),
         ("18", &MODP_8192, 8192),
     ];
 
