@@ -12,6 +12,9 @@ pub struct Algorithms {
     pub kex: Vec<KexMethod>,
     /// Host key algorithms: what a server may sign with, or a client accepts.
     pub host_keys: Vec<KeyAlgorithm>,
+    /// Host key algorithms whose key comes in a certificate, preferred to plain keys. A driver
+    /// that allows some has to check the certificate of [`crate::transport::HostKeyOffer`].
+    pub host_certificates: Vec<KeyAlgorithm>,
     /// Ciphers, for both directions.
     pub ciphers: Vec<Cipher>,
     /// MACs, for both directions; for the ciphers that need one.
@@ -44,9 +47,16 @@ impl Algorithms {
         Self {
             kex: KexMethod::ALL.into_iter().filter(|method| !method.is_legacy()).collect(),
             host_keys: KeyAlgorithm::ALL.to_vec(),
+            host_certificates: Vec::new(),
             ciphers: Cipher::ALL.into_iter().filter(|cipher| !cipher.is_legacy()).collect(),
             macs: Mac::ALL.into_iter().filter(|mac| !mac.is_legacy()).collect(),
         }
+    }
+
+    /// Everything a server may show, preferred first.
+    pub(super) fn shows(&self) -> Vec<Shown> {
+        let certified = self.host_certificates.iter().copied().map(Shown::Certificate);
+        certified.chain(self.host_keys.iter().copied().map(Shown::Key)).collect()
     }
 
     /// Appends what only old servers need: SHA-1, groups of 1024 bits, and ciphers in CBC mode.
@@ -57,6 +67,32 @@ impl Algorithms {
         append(&mut self.ciphers, Cipher::ALL.into_iter().filter(|cipher| cipher.is_legacy()));
         append(&mut self.macs, Mac::ALL.into_iter().filter(|mac| mac.is_legacy()));
         self
+    }
+}
+
+/// What a server shows, and what it signs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A plain key.
+    Key(KeyAlgorithm),
+    /// A certificate for a key.
+    Certificate(KeyAlgorithm),
+}
+
+impl Shown {
+    /// The name on the wire.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Key(algorithm) => algorithm.name(),
+            Self::Certificate(algorithm) => algorithm.certificate_name(),
+        }
+    }
+
+    /// The algorithm of the signature.
+    pub(super) const fn algorithm(self) -> KeyAlgorithm {
+        match self {
+            Self::Key(algorithm) | Self::Certificate(algorithm) => algorithm,
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::certificate::Certificate;
 use crate::cursor::{Reader, Writer};
 use crate::error::Error;
 use crate::limits::EXCHANGES_BEFORE_AUTH_MAX;
+use crate::transport::algorithms::Shown;
 use crate::transport::kex::gex::{self, Request};
 use crate::transport::kex::{Ephemeral, Scheme, SharedSecret};
 use crate::transport::kexinit::{Choice, KexInit, Negotiated, Round, Side, compose, extensions};
@@ -17,7 +19,7 @@ use crate::transport::number::{
 use crate::transport::packet::Sequence;
 use crate::transport::protect::{Mac, OpenKey, SealKey};
 use crate::transport::receive::{Found, Step};
-use crate::transport::signature::verify;
+use crate::transport::signature::{verify, wrong};
 use crate::transport::{Established, Leg};
 
 /// Where a leg is in a key exchange; named for what it waits for.
@@ -294,6 +296,10 @@ impl Leg {
             return Err(Error::UnknownAlgorithm { name: choice.host_key.name().to_owned() });
         };
         let host_key = Arc::clone(host_key);
+        let shown = match choice.host_key {
+            Shown::Key(_) => host_key.public_blob(),
+            Shown::Certificate(_) => host_key.certificate().unwrap_or_default(),
+        };
         let answer = answering.scheme.answer(client_share)?;
         let (server_share, secret) = answer.ok_or_else(|| choice.kex.bad_share(client_share))?;
         let hash = Transcript {
@@ -301,15 +307,15 @@ impl Leg {
             server_version: self.role.version().as_bytes(),
             client_init: &agreed.theirs,
             server_init: &agreed.ours,
-            host_key: host_key.public_blob(),
+            host_key: shown,
             group: &answering.group,
             client_share,
             server_share: &server_share,
         }
         .hash(choice.kex.hash(), &secret);
-        let signature = host_key.sign(choice.host_key, hash.as_ref())?;
+        let signature = host_key.sign(choice.host_key.algorithm(), hash.as_ref())?;
         let mut writer = Writer::message(agreed.numbers().1);
-        writer.string(host_key.public_blob()).string(&server_share).string(&signature);
+        writer.string(shown).string(&server_share).string(&signature);
         self.sealer.seal(&[writer.as_bytes()], self.output.tail())?;
         let keys = self.next_keys(agreed.terms, &secret, &hash)?;
         self.send_newkeys(keys)?;
@@ -344,7 +350,9 @@ impl Leg {
             server_share,
         }
         .hash(choice.kex.hash(), &secret);
-        verify(choice.host_key, host_key, signature, hash.as_ref())?;
+        let certificate = certificate(choice.host_key, host_key)?;
+        let host_key = certificate.as_ref().map_or(host_key, |certified| certified.key_blob());
+        verify(choice.host_key.algorithm(), host_key, signature, hash.as_ref())?;
         let first = self.session_id.is_none();
         if !first && self.host_key_blob != host_key {
             return Err(Error::HostKeyChanged);
@@ -355,8 +363,9 @@ impl Leg {
             return Ok(Step::Again);
         }
         self.host_key_blob = host_key.to_vec();
+        self.host_certificate = certificate;
         self.exchange = Exchange::ExpectVerdict { keys: Box::new(keys), accepted: false };
-        Ok(Step::Found(Found::HostKey(choice.host_key)))
+        Ok(Step::Found(Found::HostKey(choice.host_key.algorithm())))
     }
 
     /// Derives the keys of an exchange; its hash identifies the session if it is the first.
@@ -411,6 +420,18 @@ impl Leg {
         self.keys_since = now;
         Ok(Step::Found(if first { Found::Established } else { Found::Rekeyed }))
     }
+}
+
+/// The certificate that a server showed, if one was agreed on.
+fn certificate(agreed: Shown, blob: &[u8]) -> Result<Option<Box<Certificate>>, Error> {
+    let Shown::Certificate(algorithm) = agreed else { return Ok(None) };
+    let found = Reader::new(blob).string("certificate type")?;
+    if found != algorithm.certificate_type().as_bytes() {
+        return Err(wrong("certificate", found, algorithm));
+    }
+    let certificate = Certificate::parse(blob);
+    let certificate = certificate.map_err(|error| Error::Certificate(Box::new(error)))?;
+    Ok(Some(Box::new(certificate)))
 }
 
 impl Exchange {

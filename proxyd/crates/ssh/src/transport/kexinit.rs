@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 use crate::cursor::{NameList, Reader, Writer};
 use crate::error::{DecodeError, Error, printable};
 use crate::limits::EXTENSIONS_MAX;
-use crate::transport::algorithms::Algorithms;
+use crate::transport::algorithms::{Algorithms, Shown};
 use crate::transport::kex::KexMethod;
 use crate::transport::number::{EXT_INFO, KEXINIT};
 use crate::transport::protect::{Cipher, Mac, Suite};
@@ -42,7 +42,7 @@ pub(super) enum Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Choice {
     pub(super) kex: KexMethod,
-    pub(super) host_key: KeyAlgorithm,
+    pub(super) host_key: Shown,
     pub(super) to_server: Suite,
     pub(super) to_client: Suite,
     /// The peer sent a share along with its lists, for other algorithms: that message is to be
@@ -121,8 +121,8 @@ impl<'a> KexInit<'a> {
             agree("compression", &[NO_COMPRESSION], |name| name, list, side)?;
         }
         let kex = agree("key exchange method", &ours.kex, KexMethod::name, self.kex, side)?;
-        let host_key =
-            agree("host key algorithm", &ours.host_keys, KeyAlgorithm::name, self.host_keys, side)?;
+        let shows = ours.shows();
+        let host_key = agree("host key algorithm", &shows, Shown::name, self.host_keys, side)?;
         let suite = |[cipher_what, mac_what]: [&'static str; 2], [ciphers, macs]: [_; 2]| {
             let cipher = agree(cipher_what, &ours.ciphers, Cipher::name, ciphers, side)?;
             // A cipher that authenticates by itself leaves the MAC lists without meaning, and they
@@ -131,8 +131,7 @@ impl<'a> KexInit<'a> {
         };
         let guessed_right =
             ours.kex.first().is_some_and(|first| self.kex.first() == Some(first.name().as_bytes()))
-                && ours
-                    .host_keys
+                && shows
                     .first()
                     .is_some_and(|first| self.host_keys.first() == Some(first.name().as_bytes()));
         Ok(Choice {
@@ -171,7 +170,7 @@ pub(super) fn compose(ours: &Algorithms, side: Side, round: Round) -> Result<Vec
         (Round::First, Side::Server) => kex.extend([EXTENSIONS_SERVER, STRICT_SERVER]),
         (Round::Later, Side::Client | Side::Server) => {}
     }
-    let host_keys: Vec<&str> = ours.host_keys.iter().map(|algorithm| algorithm.name()).collect();
+    let host_keys: Vec<&str> = ours.shows().into_iter().map(Shown::name).collect();
     let ciphers: Vec<&str> = ours.ciphers.iter().map(|cipher| cipher.name()).collect();
     let macs: Vec<&str> = ours.macs.iter().map(|mac| mac.name()).collect();
     let none: [&str; 0] = [];
@@ -342,12 +341,12 @@ mod tests {
         );
         let choice = choose(&payload, Side::Server).unwrap();
         assert_eq!(choice.kex, KexMethod::Curve25519);
-        assert_eq!(choice.host_key, KeyAlgorithm::RsaSha256);
+        assert_eq!(choice.host_key, Shown::Key(KeyAlgorithm::RsaSha256));
         assert_eq!(choice.to_server.cipher(), Cipher::Aes256Gcm);
         assert_eq!(choice.to_client.cipher(), Cipher::Aes128Gcm);
         let choice = choose(&payload, Side::Client).unwrap();
         assert_eq!(choice.kex, KexMethod::MlKem768X25519);
-        assert_eq!(choice.host_key, KeyAlgorithm::Ed25519);
+        assert_eq!(choice.host_key, Shown::Key(KeyAlgorithm::Ed25519));
         assert_eq!(choice.to_server.cipher(), Cipher::Aes128Gcm);
         assert_eq!(choice.to_client.cipher(), Cipher::Aes128Gcm);
     }

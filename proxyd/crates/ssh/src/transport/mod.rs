@@ -22,6 +22,7 @@ mod version;
 use std::fmt;
 use std::time::Duration;
 
+use crate::certificate::Certificate;
 use crate::cursor::{NameList, Writer};
 use crate::error::Error;
 use crate::limits::BUFFER_IDLE;
@@ -75,8 +76,10 @@ pub enum Event<'a> {
 pub struct HostKeyOffer<'a> {
     /// The algorithm it signed with.
     pub algorithm: KeyAlgorithm,
-    /// The public key, type first.
+    /// The public key, type first; the certified one if there is a certificate.
     pub key_blob: &'a [u8],
+    /// The certificate that came with it, which is signed by its CA and not checked otherwise.
+    pub certificate: Option<&'a Certificate>,
 }
 
 /// One SSH connection as a state machine.
@@ -99,6 +102,7 @@ pub struct Leg {
     hold: Hold,
     session_id: Option<ExchangeHash>,
     host_key_blob: Vec<u8>,
+    host_certificate: Option<Box<Certificate>>,
     negotiated: Option<Established>,
     peer_sig_algs: Option<Vec<u8>>,
     extension_messages: u8,
@@ -311,6 +315,7 @@ impl Leg {
             hold: Hold::default(),
             session_id: None,
             host_key_blob: Vec::new(),
+            host_certificate: None,
             negotiated: None,
             peer_sig_algs: None,
             extension_messages: 0,
@@ -326,7 +331,9 @@ impl Leg {
     fn event(&mut self, found: Found) -> Event<'_> {
         match found {
             Found::HostKey(algorithm) => {
-                Event::HostKey(HostKeyOffer { algorithm, key_blob: &self.host_key_blob })
+                let certificate = self.host_certificate.as_deref();
+                let key_blob = &self.host_key_blob;
+                Event::HostKey(HostKeyOffer { algorithm, key_blob, certificate })
             }
             Found::Established => Event::Established,
             Found::Rekeyed => Event::Rekeyed,

@@ -8,6 +8,7 @@ use super::harness::{
     Joined, Seen, carry, client_config, configs, events, feed, inject, message, one_suite,
     server_config, suites, written,
 };
+use crate::certificate;
 use crate::limits::{READ_BYTES_IDLE, READ_BYTES_LOADED};
 
 #[test]
@@ -84,6 +85,63 @@ fn every_cipher_with_every_mac_carries_messages_both_ways() {
         let sizes = [0, 1, 7, 8, 15, 16, 100, 32_768, 262_000];
         carries(&mut joined, &sizes, &format!("{} {mac:?}", cipher.name()));
     }
+}
+
+/// A key with a host certificate.
+fn certified(key: HostKey, ca: &HostKey) -> HostKey {
+    let request = certificate::Request {
+        key_blob: key.public_blob(),
+        kind: certificate::Kind::Host,
+        serial: 1,
+        key_id: "host",
+        principals: &["server.example"],
+        valid_after_s: 0,
+        valid_before_s: u64::MAX,
+        force_command: None,
+        source_address: None,
+        extensions: &[],
+    };
+    let certificate = Certificate::issue(&request, ca).unwrap();
+    key.with_certificate(&certificate).unwrap()
+}
+
+#[test]
+fn host_certificates_are_shown_to_clients_that_take_them() {
+    let ca = HostKey::generate_ed25519().unwrap();
+    let keys = [
+        (KeyAlgorithm::Ed25519, HostKey::generate_ed25519().unwrap()),
+        (KeyAlgorithm::EcdsaP256, HostKey::generate_ecdsa().unwrap()),
+        (KeyAlgorithm::RsaSha512, HostKey::generate_rsa().unwrap()),
+    ];
+    for (algorithm, key) in keys {
+        let key = Arc::new(certified(key, &ca));
+        let joined = Joined::established(client_config(), with_key(&key));
+        let plain = Seen::HostKey(algorithm, key.public_blob().to_vec());
+        assert_eq!(joined.at_client[0], plain, "{}", algorithm.name());
+
+        let mut client = client_config();
+        client.algorithms.host_certificates = vec![algorithm];
+        client.algorithms.host_keys.clear();
+        let mut joined = Joined::established(client, with_key(&key));
+        let shown = Seen::Certificate(algorithm, key.certificate().unwrap().to_vec());
+        assert_eq!(joined.at_client[0], shown, "{}", algorithm.name());
+        assert_eq!(joined.client.negotiated().unwrap().host_key, algorithm.certificate_name());
+        joined.client.start_exchange(joined.now).unwrap();
+        joined.run(usize::MAX);
+        assert!(joined.at_client.contains(&Seen::Rekeyed));
+    }
+}
+
+fn with_key(key: &Arc<HostKey>) -> ServerConfig {
+    ServerConfig { host_keys: vec![Arc::clone(key)], ..server_config() }
+}
+
+#[test]
+fn a_server_without_a_certificate_offers_none() {
+    let mut client = client_config();
+    client.algorithms.host_certificates = KeyAlgorithm::ALL.to_vec();
+    let joined = Joined::established(client, server_config());
+    assert!(matches!(joined.at_client[0], Seen::HostKey(KeyAlgorithm::Ed25519, _)));
 }
 
 #[test]

@@ -16,7 +16,11 @@ fn tiny() -> RekeyLimits {
 fn summary(seen: &[Seen]) -> (Vec<u8>, usize) {
     let order = seen.iter().filter_map(|seen| match seen {
         Seen::Message(payload) => Some(payload[1]),
-        Seen::HostKey(..) | Seen::Established | Seen::Rekeyed | Seen::Disconnected(..) => None,
+        Seen::HostKey(..)
+        | Seen::Certificate(..)
+        | Seen::Established
+        | Seen::Rekeyed
+        | Seen::Disconnected(..) => None,
     });
     let rekeys = seen.iter().filter(|&seen| *seen == Seen::Rekeyed).count();
     (order.collect(), rekeys)
