@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod certificate;
 pub mod cursor;
 pub mod error;
 pub mod limits;
