@@ -19,6 +19,10 @@ mod reload;
 #[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
+mod ssh_auth_methods;
+#[cfg(test)]
+mod ssh_auth_raw;
+#[cfg(test)]
 mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
@@ -26,6 +30,8 @@ mod ssh_denied;
 mod ssh_forward;
 #[cfg(test)]
 mod ssh_four_eyes;
+#[cfg(test)]
+mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Gateway {
         pairs: HeldPairs,
     ) -> Self {
         let host_keys = HostKeys::new(store.clone(), clock);
-        let gateways = Arc::new(Gateways::default());
+        let gateways = Arc::new(Gateways::new(clock));
         let dialer = Dialer::new(limits.connect_timeout, pairs.clone());
         let resolve_limit = limits.connect_timeout;
         let ctx = Ctx { clock, store, gateways, dialer, recordings, resolve_limit };

@@ -2,6 +2,7 @@
 //!
 //! Each gives nothing when a value it needs was bad, which has been noted then.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ use proxyd_policy::time::{TimePolicy, Week};
 use proxyd_policy::usermapping::{UsermappingPolicy, UsermappingRule};
 use toml::de::{DeTable, DeValue};
 
-use super::choice::{Cipher, Gateway, GatewayMethodKind, Interface, Kex, Mac, Mode, Target};
+use super::choice::{
+    Cipher, Gateway, GatewayMethodKind, GatewayRequire, Interface, Kex, Mac, Mode, Target,
+};
 use super::entries::Entries;
 use super::file;
 use super::keys::Recipient;
@@ -39,6 +42,7 @@ pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy
         Target::Inband(inband) => TargetPolicy::Inband(InbandTargets {
             allowed: inband.allowed.get()?.0.clone(),
             exceptions: inband.exceptions.get()?.clone(),
+            reserved: inband.reserved_addresses.get()?.clone(),
             dns_suffixes: inband.dns_suffixes.get()?.clone(),
             default_port: protocol.default_port(),
         }),
@@ -84,14 +88,33 @@ fn algorithms(
     })
 }
 
-/// One authentication policy.
-pub(super) fn authentication(section: &file::Authentication) -> Option<AuthenticationPolicy> {
+/// One authentication policy; notes a demand for all of less than two ways.
+pub(super) fn authentication(
+    section: &file::Authentication,
+    problems: &mut Problems,
+) -> Option<AuthenticationPolicy> {
+    let require = *section.gateway_require.get()?;
     let gateway = match section.gateway.get()? {
         Gateway::None => GatewayAuthentication::None,
-        Gateway::AnyOf(methods) => {
-            GatewayAuthentication::AnyOf(methods.iter().map(gateway_method).collect::<Option<_>>()?)
+        Gateway::Methods(methods) => {
+            let methods = methods.iter().map(gateway_method).collect::<Option<_>>()?;
+            match require {
+                GatewayRequire::Any => GatewayAuthentication::AnyOf(methods),
+                GatewayRequire::All => GatewayAuthentication::AllOf(methods),
+            }
         }
     };
+    let kinds = match &gateway {
+        GatewayAuthentication::None => 0,
+        GatewayAuthentication::AnyOf(methods) | GatewayAuthentication::AllOf(methods) => {
+            methods.iter().map(std::mem::discriminant).collect::<HashSet<_>>().len()
+        }
+    };
+    if require == GatewayRequire::All && kinds < 2 {
+        let message = "has no effect with less than two methods in gateway";
+        let field = &section.gateway_require;
+        problems.warning(&field.span, &field.key, message);
+    }
     Some(AuthenticationPolicy {
         name: section.name.get()?.0.clone(),
         gateway,

@@ -13,8 +13,8 @@ use proxyd_policy::time::Window;
 
 use super::FastPath;
 use super::choice::{
-    Cipher, DatabaseUrl, Gateway, GatewayMethodKind, Interface, Kex, Mac, Mode, Source, StoreKind,
-    Target, TrailsUrl, Zone,
+    Cipher, DatabaseUrl, Gateway, GatewayMethodKind, GatewayRequire, Interface, Kex, Mac, Mode,
+    Source, StoreKind, Target, TrailsUrl, Zone,
 };
 use super::keys::{Argon2idHash, Banner, PublicKeyLine, Recipient, Version};
 use super::section::Need::{Inside, Or, Required};
@@ -263,8 +263,12 @@ section! {
     Authentication {
         /// The policy's name.
         name: Name = Required;
-        /// Ways to authenticate at the gateway, any one of which suffices; or "none", written out.
+        /// Ways to authenticate at the gateway; or "none", written out.
         gateway: Gateway = Required;
+        /// How many of the ways of `gateway` a user has to go: "any" one, or "all" of them, in any
+        /// order. With "all", a user without a password hash or public keys cannot log in where
+        /// both are asked for.
+        gateway_require: GatewayRequire = Or(GatewayRequire::Any);
         /// Ways to log in to the server, in the order in which they are tried. "publickey" uses the
         /// credential store. With "password" first, a password that was right at the gateway is
         /// tried at the server under the same user name before the user is asked for another.

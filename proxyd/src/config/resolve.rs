@@ -105,7 +105,7 @@ impl Policies {
                 &file.authentication_policy,
                 |authentication| &authentication.name,
                 problems,
-                |section, _| convert::authentication(section),
+                convert::authentication,
             ),
             usermapping: Entries::new(
                 &file.usermapping_policy,

@@ -25,6 +25,8 @@ pub enum GatewayAuthentication {
     None,
     /// By any one of these; never empty.
     AnyOf(Vec<GatewayMethod>),
+    /// By every one of these, in any order; never empty.
+    AllOf(Vec<GatewayMethod>),
 }
 
 /// One way to log in to the server.

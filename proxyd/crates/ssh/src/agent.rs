@@ -1,5 +1,5 @@
-//! The agent protocol, as far as logging in by a client's agent needs it (draft-ietf-sshm-ssh-agent,
-//! section 3).
+//! The agent protocol, as far as logging in by a client's agent needs it
+//! (draft-ietf-sshm-ssh-agent, section 3).
 
 use crate::cursor::{Reader, Writer};
 use crate::error::{DecodeError, DecodeKind};

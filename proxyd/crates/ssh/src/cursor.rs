@@ -253,7 +253,8 @@ impl Writer {
 /// The bit of an mpint's first byte that makes it negative (RFC 4251 section 5).
 const SIGN_BIT: u8 = 0x80;
 
-fn unsigned(bytes: &[u8]) -> Result<&[u8], DecodeKind> {
+/// The digits of an mpint that is not negative and in its shortest form, given without its length.
+pub(crate) fn unsigned(bytes: &[u8]) -> Result<&[u8], DecodeKind> {
     if bytes.len() > MPINT_BYTES_MAX {
         return Err(DecodeKind::TooLong { length: bytes.len(), limit: MPINT_BYTES_MAX });
     }

@@ -3,6 +3,7 @@
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use thiserror::Error as ThisError;
 
+use crate::certificate::CertificateError;
 use crate::transport::number;
 
 /// Why a connection cannot go on; none of these can be recovered from.
@@ -123,6 +124,32 @@ pub enum Error {
         /// Length of the share in bytes.
         bytes: usize,
     },
+    /// A server's group is too small or too large.
+    #[error("diffie-hellman group of {bits} bits is outside {min}..={max}")]
+    GroupSize {
+        /// Bits of the modulus.
+        bits: usize,
+        /// The smallest that is allowed.
+        min: usize,
+        /// The largest that is allowed.
+        max: usize,
+    },
+    /// A server's group cannot be one.
+    #[error("diffie-hellman group of {bits} bits has an even modulus or a generator out of range")]
+    GroupValues {
+        /// Bits of the modulus.
+        bits: usize,
+    },
+    /// A client takes none of our groups.
+    #[error("no diffie-hellman group of {min} to {max} bits, {preferred} preferred")]
+    NoGroup {
+        /// The smallest it takes, in bits.
+        min: u32,
+        /// What it prefers.
+        preferred: u32,
+        /// The largest it takes.
+        max: u32,
+    },
     /// A server showed another host key in a later exchange than in the first.
     #[error("host key changed within the connection")]
     HostKeyChanged,
@@ -159,6 +186,9 @@ pub enum Error {
         /// The algorithm.
         algorithm: &'static str,
     },
+    /// A server's certificate is none.
+    #[error("host certificate refused")]
+    Certificate(#[source] Box<CertificateError>),
     /// A stored private key cannot be read.
     #[error("private key refused")]
     PrivateKey(#[source] KeyRejected),
@@ -203,7 +233,16 @@ impl Error {
     /// A bad length and a bad tag have one code: a peer must not learn which of the two it was.
     #[must_use]
     pub const fn reason(&self) -> u32 {
-        if matches!(self, Self::NoCommon { .. } | Self::BadShare { .. } | Self::Crypto { .. }) {
+        let about_exchange = matches!(
+            self,
+            Self::NoCommon { .. }
+                | Self::BadShare { .. }
+                | Self::GroupSize { .. }
+                | Self::GroupValues { .. }
+                | Self::NoGroup { .. }
+                | Self::Crypto { .. }
+        );
+        if about_exchange {
             return number::REASON_KEY_EXCHANGE_FAILED;
         }
         let about_host_key = matches!(
@@ -213,6 +252,7 @@ impl Error {
                 | Self::WrongAlgorithm { .. }
                 | Self::RsaSize { .. }
                 | Self::BadSignature { .. }
+                | Self::Certificate(_)
         );
         if about_host_key {
             number::REASON_HOST_KEY_NOT_VERIFIABLE

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod auth;
+pub mod certificate;
 pub mod cursor;
 pub mod error;
 pub mod limits;

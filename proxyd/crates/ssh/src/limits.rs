@@ -80,6 +80,21 @@ pub const RSA_BITS_MIN: usize = 2048;
 /// Bits of the largest RSA key whose signature is checked; larger ones cost too much time.
 pub const RSA_BITS_MAX: usize = 8192;
 
+/// Bits of the smallest group that a server may choose (RFC 8270).
+pub const GROUP_BITS_MIN: usize = 2048;
+
+/// Bits of the largest group that a server may choose: larger ones cost too much time.
+pub const GROUP_BITS_MAX: usize = 8192;
+
+/// Bytes of a certificate: one of RSA with a hundred names takes 4 KiB.
+pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
+
+/// Users or hosts of one certificate, as in OpenSSH.
+pub const CERTIFICATE_PRINCIPALS_MAX: usize = 256;
+
+/// Critical options, and extensions, of one certificate: fewer than ten exist.
+pub const CERTIFICATE_OPTIONS_MAX: usize = 32;
+
 /// Messages of one peer during authentication; a login of many rounds takes a few dozen.
 pub const AUTH_MESSAGES_MAX: u32 = 2_000;
 /// Public keys a client may ask about; agents hold a handful.

@@ -77,6 +77,12 @@ impl Connector {
         userauth::password_request(&self.user, password)
     }
 
+    /// Changes a password that has expired.
+    pub fn change_password(&mut self, old: &[u8], new: &[u8]) -> Zeroizing<Vec<u8>> {
+        self.in_flight = InFlight::Password;
+        userauth::password_change_request(&self.user, old, new)
+    }
+
     /// Starts keyboard-interactive.
     pub fn interactive(&mut self) -> Vec<u8> {
         self.in_flight = InFlight::Interactive;
@@ -178,6 +184,15 @@ mod tests {
         let signed = connector.key(b"ssh-ed25519", key.public_blob(), sign).unwrap();
         let attempt = acceptor.receive(&signed).unwrap();
         assert!(matches!(attempt, Incoming::Attempt(Attempt::Key(_))), "{attempt:?}");
+
+        acceptor.receive(&connector.password(b"old")).unwrap();
+        let expired = connector.receive(&acceptor.ask_change("change it")).unwrap();
+        assert_eq!(expired, Outcome::PasswordExpired("change it".to_owned()));
+        let change = acceptor.receive(&connector.change_password(b"old", b"new")).unwrap();
+        let Incoming::Attempt(Attempt::PasswordChange { old, new }) = change else {
+            panic!("{change:?}")
+        };
+        assert_eq!((old.as_slice(), new.as_slice()), (b"old".as_slice(), b"new".as_slice()));
 
         acceptor.receive(&connector.interactive()).unwrap();
         let asked = acceptor.ask(&InfoRequest::default());

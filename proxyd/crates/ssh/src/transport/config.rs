@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::transport::hostkey::{HostKey, KeyAlgorithm};
-use crate::transport::kexinit::{Algorithms, Side};
+use crate::transport::algorithms::{Algorithms, Shown};
+use crate::transport::hostkey::HostKey;
+use crate::transport::kexinit::Side;
 use crate::transport::rekey::RekeyLimits;
+use crate::transport::signature::KeyAlgorithm;
 use crate::transport::version::Version;
 
 /// What a leg needs to play the server.
@@ -12,7 +14,8 @@ use crate::transport::version::Version;
 pub struct ServerConfig {
     /// Our version line.
     pub version: Version,
-    /// Our host keys; an algorithm without a key is not offered.
+    /// Our host keys; an algorithm without a key is not offered, and the certificate of a key that
+    /// has one is shown to clients that take it.
     pub host_keys: Vec<Arc<HostKey>>,
     /// What we allow.
     pub algorithms: Algorithms,
@@ -36,8 +39,11 @@ pub struct ClientConfig {
 }
 
 impl ServerConfig {
-    fn host_key(&self, algorithm: KeyAlgorithm) -> Option<&Arc<HostKey>> {
-        self.host_keys.iter().find(|key| key.algorithms().contains(&algorithm))
+    fn host_key(&self, shown: Shown) -> Option<&Arc<HostKey>> {
+        self.host_keys.iter().find(|key| {
+            let signs = key.algorithms().contains(&shown.algorithm());
+            signs && (matches!(shown, Shown::Key(_)) || key.certificate().is_some())
+        })
     }
 }
 
@@ -78,16 +84,21 @@ impl Role {
             Self::Client(config) => config.algorithms.clone(),
             Self::Server(config) => {
                 let mut algorithms = config.algorithms.clone();
-                algorithms.host_keys.retain(|&algorithm| config.host_key(algorithm).is_some());
+                let has = |shown| config.host_key(shown).is_some();
+                algorithms.host_certificates.clone_from(&algorithms.host_keys);
+                algorithms
+                    .host_certificates
+                    .retain(|&algorithm| has(Shown::Certificate(algorithm)));
+                algorithms.host_keys.retain(|&algorithm| has(Shown::Key(algorithm)));
                 algorithms
             }
         }
     }
 
-    /// The key that we sign with for `algorithm`; a client has none.
-    pub(super) fn host_key(&self, algorithm: KeyAlgorithm) -> Option<&Arc<HostKey>> {
+    /// The key that we sign with; a client has none.
+    pub(super) fn host_key(&self, shown: Shown) -> Option<&Arc<HostKey>> {
         match self {
-            Self::Server(config) => config.host_key(algorithm),
+            Self::Server(config) => config.host_key(shown),
             Self::Client(_) => None,
         }
     }

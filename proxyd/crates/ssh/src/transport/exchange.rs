@@ -4,17 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::certificate::Certificate;
 use crate::cursor::{Reader, Writer};
 use crate::error::Error;
 use crate::limits::EXCHANGES_BEFORE_AUTH_MAX;
-use crate::transport::hostkey::verify_signature;
-use crate::transport::kex::{Ephemeral, SharedSecret};
+use crate::transport::algorithms::Shown;
+use crate::transport::kex::gex::{self, Request};
+use crate::transport::kex::{Ephemeral, Scheme, SharedSecret};
 use crate::transport::kexinit::{Choice, KexInit, Negotiated, Round, Side, compose, extensions};
 use crate::transport::keys::{Derivation, Direction, ExchangeHash, Transcript};
-use crate::transport::number::{KEX_INIT, KEX_REPLY, KEXINIT, NEWKEYS};
+use crate::transport::number::{
+    GEX_GROUP, GEX_INIT, GEX_REPLY, GEX_REQUEST, KEX_INIT, KEX_REPLY, KEXINIT, NEWKEYS,
+};
 use crate::transport::packet::Sequence;
-use crate::transport::protect::{OpenKey, SealKey};
+use crate::transport::protect::{Mac, OpenKey, SealKey};
 use crate::transport::receive::{Found, Step};
+use crate::transport::signature::{verify, wrong};
 use crate::transport::{Established, Leg};
 
 /// Where a leg is in a key exchange; named for what it waits for.
@@ -26,8 +31,12 @@ pub(super) enum Exchange {
         /// Our `SSH_MSG_KEXINIT`.
         ours: Vec<u8>,
     },
+    /// Server role: how large a group the client wants.
+    ExpectGroupRequest(Box<Agreed>),
+    /// Client role: the server's group, after our request.
+    ExpectGroup(Box<Agreed>, Request),
     /// Server role: the client's share.
-    ExpectShare(Box<Agreed>),
+    ExpectShare(Box<Agreed>, Box<Answering>),
     /// Client role: the server's share, host key and signature.
     ExpectReply(Box<Agreed>, Box<Offered>),
     /// Client role: whether the host key is trusted.
@@ -67,9 +76,26 @@ impl Exchange {
     pub(super) const fn is_strict(&self) -> bool {
         match self {
             Self::Idle | Self::ExpectKexInit { .. } => false,
-            Self::ExpectShare(agreed) | Self::ExpectReply(agreed, _) => agreed.terms.strict,
+            Self::ExpectGroupRequest(agreed)
+            | Self::ExpectGroup(agreed, _)
+            | Self::ExpectShare(agreed, _)
+            | Self::ExpectReply(agreed, _) => agreed.terms.strict,
             Self::ExpectVerdict { keys, .. } => keys.terms.strict,
             Self::ExpectNewKeys(next) => next.terms.strict,
+        }
+    }
+
+    /// Whether the next message is a wrong guess, which is to be dropped and asked for once.
+    const fn take_guess(&mut self) -> bool {
+        match self {
+            Self::ExpectGroupRequest(agreed)
+            | Self::ExpectGroup(agreed, _)
+            | Self::ExpectShare(agreed, _)
+            | Self::ExpectReply(agreed, _) => std::mem::replace(&mut agreed.skip, false),
+            Self::Idle
+            | Self::ExpectKexInit { .. }
+            | Self::ExpectVerdict { .. }
+            | Self::ExpectNewKeys(_) => false,
         }
     }
 
@@ -99,10 +125,19 @@ pub(super) struct Agreed {
     skip: bool,
 }
 
+/// How a server answers the client's share.
+pub(super) struct Answering {
+    scheme: Scheme,
+    /// What the exchange hash covers of a group exchange; empty in other methods.
+    group: Vec<u8>,
+}
+
 /// What a client has sent.
 pub(super) struct Offered {
     share: Vec<u8>,
     ephemeral: Ephemeral,
+    /// What the exchange hash covers of a group exchange; empty in other methods.
+    group: Vec<u8>,
 }
 
 /// Keys that are agreed and not in use.
@@ -139,19 +174,23 @@ impl Leg {
         if number == KEXINIT && self.exchange.is_idle() {
             self.start_exchange(now)?;
         }
+        if number >= KEX_INIT && self.exchange.take_guess() {
+            return Ok(Step::Again);
+        }
         match (number, std::mem::replace(&mut self.exchange, Exchange::Idle)) {
             (KEXINIT, Exchange::ExpectKexInit { ours }) => self.on_kexinit(ours, payload),
-            (KEX_INIT.., Exchange::ExpectShare(agreed)) if agreed.skip => {
-                self.exchange = Exchange::ExpectShare(Box::new(Agreed { skip: false, ..*agreed }));
-                Ok(Step::Again)
+            (GEX_REQUEST, Exchange::ExpectGroupRequest(agreed)) => {
+                self.on_group_request(agreed, &payload)
             }
-            (KEX_INIT.., Exchange::ExpectReply(agreed, offered)) if agreed.skip => {
-                let agreed = Box::new(Agreed { skip: false, ..*agreed });
-                self.exchange = Exchange::ExpectReply(agreed, offered);
-                Ok(Step::Again)
+            (GEX_GROUP, Exchange::ExpectGroup(agreed, request)) => {
+                let group = gex::parse_group(&payload)?;
+                let hashed = request.hashed(&group);
+                self.send_share(agreed, &Scheme::Group(group), hashed)
             }
-            (KEX_INIT, Exchange::ExpectShare(agreed)) => self.on_share(&agreed, &payload),
-            (KEX_REPLY, Exchange::ExpectReply(agreed, offered)) => {
+            (_, Exchange::ExpectShare(agreed, answering)) if number == agreed.numbers().0 => {
+                self.on_share(&agreed, &answering, &payload)
+            }
+            (_, Exchange::ExpectReply(agreed, offered)) if number == agreed.numbers().1 => {
                 self.on_reply(&agreed, *offered, &payload)
             }
             (NEWKEYS, Exchange::ExpectNewKeys(next)) => self.on_newkeys(*next, &payload, now),
@@ -188,16 +227,46 @@ impl Leg {
         let send_extensions = first && init.wants_extensions(side);
         let terms = Terms { choice, strict, send_extensions };
         let agreed = Box::new(Agreed { terms, ours, skip: choice.wrong_guess, theirs });
-        self.exchange = match side {
-            Side::Server => Exchange::ExpectShare(agreed),
-            Side::Client => {
-                let (share, ephemeral) = choice.kex.start()?;
-                let mut writer = Writer::message(KEX_INIT);
-                writer.string(&share);
-                self.sealer.seal(&[writer.as_bytes()], self.output.tail())?;
-                Exchange::ExpectReply(agreed, Box::new(Offered { share, ephemeral }))
+        match (choice.kex.scheme(), side) {
+            (Some(scheme), Side::Client) => return self.send_share(agreed, &scheme, Vec::new()),
+            (Some(scheme), Side::Server) => {
+                let answering = Box::new(Answering { scheme, group: Vec::new() });
+                self.exchange = Exchange::ExpectShare(agreed, answering);
             }
-        };
+            (None, Side::Client) => {
+                let request = Request::OURS;
+                self.sealer.seal(&[&request.encode()], self.output.tail())?;
+                self.exchange = Exchange::ExpectGroup(agreed, request);
+            }
+            (None, Side::Server) => self.exchange = Exchange::ExpectGroupRequest(agreed),
+        }
+        Ok(Step::Again)
+    }
+
+    /// Server role: chooses a group.
+    fn on_group_request(&mut self, agreed: Box<Agreed>, payload: &[u8]) -> Result<Step, Error> {
+        let request = Request::parse(payload)?;
+        let group = request.choose()?;
+        self.sealer.seal(&[&gex::encode_group(&group)], self.output.tail())?;
+        let hashed = request.hashed(&group);
+        let answering = Box::new(Answering { scheme: Scheme::Group(group), group: hashed });
+        self.exchange = Exchange::ExpectShare(agreed, answering);
+        Ok(Step::Again)
+    }
+
+    /// Client role: makes our share.
+    fn send_share(
+        &mut self,
+        agreed: Box<Agreed>,
+        scheme: &Scheme,
+        group: Vec<u8>,
+    ) -> Result<Step, Error> {
+        let (share, ephemeral) = scheme.start()?;
+        let mut writer = Writer::message(agreed.numbers().0);
+        writer.string(&share);
+        self.sealer.seal(&[writer.as_bytes()], self.output.tail())?;
+        let offered = Box::new(Offered { share, ephemeral, group });
+        self.exchange = Exchange::ExpectReply(agreed, offered);
         Ok(Step::Again)
     }
 
@@ -212,7 +281,12 @@ impl Leg {
     }
 
     /// Server role: makes the secret, signs, and puts our keys into use.
-    fn on_share(&mut self, agreed: &Agreed, payload: &[u8]) -> Result<Step, Error> {
+    fn on_share(
+        &mut self,
+        agreed: &Agreed,
+        answering: &Answering,
+        payload: &[u8],
+    ) -> Result<Step, Error> {
         let mut reader = Reader::new(payload);
         reader.u8("message number")?;
         let client_share = reader.string("client share")?;
@@ -222,20 +296,26 @@ impl Leg {
             return Err(Error::UnknownAlgorithm { name: choice.host_key.name().to_owned() });
         };
         let host_key = Arc::clone(host_key);
-        let (server_share, secret) = choice.kex.answer(client_share)?;
+        let shown = match choice.host_key {
+            Shown::Key(_) => host_key.public_blob(),
+            Shown::Certificate(_) => host_key.certificate().unwrap_or_default(),
+        };
+        let answer = answering.scheme.answer(client_share)?;
+        let (server_share, secret) = answer.ok_or_else(|| choice.kex.bad_share(client_share))?;
         let hash = Transcript {
             client_version: self.peer_version.as_deref().unwrap_or_default(),
             server_version: self.role.version().as_bytes(),
             client_init: &agreed.theirs,
             server_init: &agreed.ours,
-            host_key: host_key.public_blob(),
+            host_key: shown,
+            group: &answering.group,
             client_share,
             server_share: &server_share,
         }
-        .hash(&secret);
-        let signature = host_key.sign(choice.host_key, &hash)?;
-        let mut writer = Writer::message(KEX_REPLY);
-        writer.string(host_key.public_blob()).string(&server_share).string(&signature);
+        .hash(choice.kex.hash(), &secret);
+        let signature = host_key.sign(choice.host_key.algorithm(), hash.as_ref())?;
+        let mut writer = Writer::message(agreed.numbers().1);
+        writer.string(shown).string(&server_share).string(&signature);
         self.sealer.seal(&[writer.as_bytes()], self.output.tail())?;
         let keys = self.next_keys(agreed.terms, &secret, &hash)?;
         self.send_newkeys(keys)?;
@@ -257,18 +337,22 @@ impl Leg {
         let signature = reader.string("signature of the exchange hash")?;
         reader.finish()?;
         let choice = agreed.terms.choice;
-        let secret = choice.kex.finish(offered.ephemeral, server_share)?;
+        let secret = offered.ephemeral.finish(server_share);
+        let secret = secret.ok_or_else(|| choice.kex.bad_share(server_share))?;
         let hash = Transcript {
             client_version: self.role.version().as_bytes(),
             server_version: self.peer_version.as_deref().unwrap_or_default(),
             client_init: &agreed.ours,
             server_init: &agreed.theirs,
             host_key,
+            group: &offered.group,
             client_share: &offered.share,
             server_share,
         }
-        .hash(&secret);
-        verify_signature(choice.host_key.name().as_bytes(), host_key, signature, &hash)?;
+        .hash(choice.kex.hash(), &secret);
+        let certificate = certificate(choice.host_key, host_key)?;
+        let host_key = certificate.as_ref().map_or(host_key, |certified| certified.key_blob());
+        verify(choice.host_key.algorithm(), host_key, signature, hash.as_ref())?;
         let first = self.session_id.is_none();
         if !first && self.host_key_blob != host_key {
             return Err(Error::HostKeyChanged);
@@ -279,8 +363,9 @@ impl Leg {
             return Ok(Step::Again);
         }
         self.host_key_blob = host_key.to_vec();
+        self.host_certificate = certificate;
         self.exchange = Exchange::ExpectVerdict { keys: Box::new(keys), accepted: false };
-        Ok(Step::Found(Found::HostKey(choice.host_key)))
+        Ok(Step::Found(Found::HostKey(choice.host_key.algorithm())))
     }
 
     /// Derives the keys of an exchange; its hash identifies the session if it is the first.
@@ -291,7 +376,8 @@ impl Leg {
         hash: &ExchangeHash,
     ) -> Result<NextKeys, Error> {
         let session_id = self.session_id.get_or_insert(*hash);
-        let derivation = Derivation { secret, hash, session_id };
+        let function = terms.choice.kex.hash();
+        let derivation = Derivation { function, secret, hash, session_id };
         let (to_server, to_client) = (terms.choice.to_server, terms.choice.to_client);
         let server_keys = derivation.material(to_server, Direction::ToServer);
         let client_keys = derivation.material(to_client, Direction::ToClient);
@@ -336,15 +422,39 @@ impl Leg {
     }
 }
 
+/// The certificate that a server showed, if one was agreed on.
+fn certificate(agreed: Shown, blob: &[u8]) -> Result<Option<Box<Certificate>>, Error> {
+    let Shown::Certificate(algorithm) = agreed else { return Ok(None) };
+    let found = Reader::new(blob).string("certificate type")?;
+    if found != algorithm.certificate_type().as_bytes() {
+        return Err(wrong("certificate", found, algorithm));
+    }
+    let certificate = Certificate::parse(blob);
+    let certificate = certificate.map_err(|error| Error::Certificate(Box::new(error)))?;
+    Ok(Some(Box::new(certificate)))
+}
+
 impl Exchange {
     const fn awaited(&self) -> &'static str {
         match self {
             Self::Idle => "no key exchange goes on",
             Self::ExpectKexInit { .. } => "waiting for the algorithm lists",
-            Self::ExpectShare(_) => "waiting for the client's share",
+            Self::ExpectGroupRequest(_) => "waiting for the sizes of a group",
+            Self::ExpectGroup(..) => "waiting for the server's group",
+            Self::ExpectShare(..) => "waiting for the client's share",
             Self::ExpectReply(..) => "waiting for the server's share",
             Self::ExpectVerdict { .. } => "waiting for the host key to be accepted",
             Self::ExpectNewKeys(_) => "waiting for new keys",
+        }
+    }
+}
+
+impl Agreed {
+    /// The numbers of the messages with the client's share and with the server's.
+    fn numbers(&self) -> (u8, u8) {
+        match self.terms.choice.kex.scheme() {
+            Some(_) => (KEX_INIT, KEX_REPLY),
+            None => (GEX_INIT, GEX_REPLY),
         }
     }
 }
@@ -354,12 +464,14 @@ impl Terms {
         if self.strict { Sequence::Reset } else { Sequence::Continue }
     }
 
-    const fn names(&self) -> Negotiated {
+    fn names(&self) -> Negotiated {
         Negotiated {
             kex: self.choice.kex.name(),
             host_key: self.choice.host_key.name(),
-            cipher_to_server: self.choice.to_server.name(),
-            cipher_to_client: self.choice.to_client.name(),
+            cipher_to_server: self.choice.to_server.cipher().name(),
+            cipher_to_client: self.choice.to_client.cipher().name(),
+            mac_to_server: self.choice.to_server.mac().map(Mac::name),
+            mac_to_client: self.choice.to_client.mac().map(Mac::name),
             strict: self.strict,
         }
     }

@@ -6,33 +6,11 @@ use aws_lc_rs::rand;
 use crate::cursor::{NameList, Reader, Writer};
 use crate::error::{DecodeError, Error, printable};
 use crate::limits::EXTENSIONS_MAX;
-use crate::transport::hostkey::KeyAlgorithm;
+use crate::transport::algorithms::{Algorithms, Shown};
 use crate::transport::kex::KexMethod;
 use crate::transport::number::{EXT_INFO, KEXINIT};
-use crate::transport::protect::Cipher;
-
-/// The algorithms one side allows, each list in order of preference.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Algorithms {
-    /// Key exchange methods.
-    pub kex: Vec<KexMethod>,
-    /// Host key algorithms: what a server may sign with, or a client accepts.
-    pub host_keys: Vec<KeyAlgorithm>,
-    /// Ciphers, for both directions.
-    pub ciphers: Vec<Cipher>,
-}
-
-impl Algorithms {
-    /// Everything there is, in the order recommended.
-    #[must_use]
-    pub fn recommended() -> Self {
-        Self {
-            kex: KexMethod::ALL.to_vec(),
-            host_keys: KeyAlgorithm::ALL.to_vec(),
-            ciphers: Cipher::ALL.to_vec(),
-        }
-    }
-}
+use crate::transport::protect::{Cipher, Mac, Suite};
+use crate::transport::signature::KeyAlgorithm;
 
 /// What two sides agreed on, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,10 +19,14 @@ pub struct Negotiated {
     pub kex: &'static str,
     /// Host key algorithm.
     pub host_key: &'static str,
-    /// Cipher from client to server; it authenticates too, so there is no MAC.
+    /// Cipher from client to server.
     pub cipher_to_server: &'static str,
     /// Cipher from server to client.
     pub cipher_to_client: &'static str,
+    /// MAC from client to server; none where the cipher authenticates by itself.
+    pub mac_to_server: Option<&'static str>,
+    /// MAC from server to client.
+    pub mac_to_client: Option<&'static str>,
     /// Whether strict key exchange protects against prefix truncation; `false` deserves a warning.
     pub strict: bool,
 }
@@ -60,9 +42,9 @@ pub(super) enum Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Choice {
     pub(super) kex: KexMethod,
-    pub(super) host_key: KeyAlgorithm,
-    pub(super) to_server: Cipher,
-    pub(super) to_client: Cipher,
+    pub(super) host_key: Shown,
+    pub(super) to_server: Suite,
+    pub(super) to_client: Suite,
     /// The peer sent a share along with its lists, for other algorithms: that message is to be
     /// dropped.
     pub(super) wrong_guess: bool,
@@ -75,6 +57,8 @@ pub(super) struct KexInit<'a> {
     host_keys: NameList<'a>,
     ciphers_to_server: NameList<'a>,
     ciphers_to_client: NameList<'a>,
+    macs_to_server: NameList<'a>,
+    macs_to_client: NameList<'a>,
     compression_to_server: NameList<'a>,
     compression_to_client: NameList<'a>,
     guess_follows: bool,
@@ -90,9 +74,8 @@ impl<'a> KexInit<'a> {
         let host_keys = reader.name_list("server_host_key_algorithms")?;
         let ciphers_to_server = reader.name_list("encryption_algorithms_client_to_server")?;
         let ciphers_to_client = reader.name_list("encryption_algorithms_server_to_client")?;
-        // The ciphers here authenticate by themselves, so the MAC lists do not count.
-        reader.name_list("mac_algorithms_client_to_server")?;
-        reader.name_list("mac_algorithms_server_to_client")?;
+        let macs_to_server = reader.name_list("mac_algorithms_client_to_server")?;
+        let macs_to_client = reader.name_list("mac_algorithms_server_to_client")?;
         let compression_to_server = reader.name_list("compression_algorithms_client_to_server")?;
         let compression_to_client = reader.name_list("compression_algorithms_server_to_client")?;
         reader.string("languages_client_to_server")?;
@@ -105,6 +88,8 @@ impl<'a> KexInit<'a> {
             host_keys,
             ciphers_to_server,
             ciphers_to_client,
+            macs_to_server,
+            macs_to_client,
             compression_to_server,
             compression_to_client,
             guess_follows,
@@ -136,20 +121,30 @@ impl<'a> KexInit<'a> {
             agree("compression", &[NO_COMPRESSION], |name| name, list, side)?;
         }
         let kex = agree("key exchange method", &ours.kex, KexMethod::name, self.kex, side)?;
-        let host_key =
-            agree("host key algorithm", &ours.host_keys, KeyAlgorithm::name, self.host_keys, side)?;
-        let cipher = |what, list| agree(what, &ours.ciphers, Cipher::name, list, side);
+        let shows = ours.shows();
+        let host_key = agree("host key algorithm", &shows, Shown::name, self.host_keys, side)?;
+        let suite = |[cipher_what, mac_what]: [&'static str; 2], [ciphers, macs]: [_; 2]| {
+            let cipher = agree(cipher_what, &ours.ciphers, Cipher::name, ciphers, side)?;
+            // A cipher that authenticates by itself leaves the MAC lists without meaning, and they
+            // may have nothing in common then.
+            Suite::new(cipher, || agree(mac_what, &ours.macs, Mac::name, macs, side))
+        };
         let guessed_right =
             ours.kex.first().is_some_and(|first| self.kex.first() == Some(first.name().as_bytes()))
-                && ours
-                    .host_keys
+                && shows
                     .first()
                     .is_some_and(|first| self.host_keys.first() == Some(first.name().as_bytes()));
         Ok(Choice {
             kex,
             host_key,
-            to_server: cipher("cipher to the server", self.ciphers_to_server)?,
-            to_client: cipher("cipher to the client", self.ciphers_to_client)?,
+            to_server: suite(
+                ["cipher to the server", "mac to the server"],
+                [self.ciphers_to_server, self.macs_to_server],
+            )?,
+            to_client: suite(
+                ["cipher to the client", "mac to the client"],
+                [self.ciphers_to_client, self.macs_to_client],
+            )?,
             wrong_guess: self.guess_follows && !guessed_right,
         })
     }
@@ -175,8 +170,9 @@ pub(super) fn compose(ours: &Algorithms, side: Side, round: Round) -> Result<Vec
         (Round::First, Side::Server) => kex.extend([EXTENSIONS_SERVER, STRICT_SERVER]),
         (Round::Later, Side::Client | Side::Server) => {}
     }
-    let host_keys: Vec<&str> = ours.host_keys.iter().map(|algorithm| algorithm.name()).collect();
+    let host_keys: Vec<&str> = ours.shows().into_iter().map(Shown::name).collect();
     let ciphers: Vec<&str> = ours.ciphers.iter().map(|cipher| cipher.name()).collect();
+    let macs: Vec<&str> = ours.macs.iter().map(|mac| mac.name()).collect();
     let none: [&str; 0] = [];
     let mut writer = Writer::message(KEXINIT);
     writer
@@ -185,8 +181,8 @@ pub(super) fn compose(ours: &Algorithms, side: Side, round: Round) -> Result<Vec
         .name_list(&host_keys)
         .name_list(&ciphers)
         .name_list(&ciphers)
-        .name_list(&MACS)
-        .name_list(&MACS)
+        .name_list(&macs)
+        .name_list(&macs)
         .name_list(&[NO_COMPRESSION])
         .name_list(&[NO_COMPRESSION])
         .name_list(&none)
@@ -245,10 +241,6 @@ const EXTENSIONS_SERVER: &str = "ext-info-s";
 /// after it.
 const NO_COMPRESSION: &str = "none";
 
-/// Offered because some peers refuse an empty list; never used, as every cipher here authenticates
-/// by itself.
-const MACS: [&str; 2] = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"];
-
 const SIG_ALGS: &[u8] = b"server-sig-algs";
 const PING: &[u8] = b"ping@openssh.com";
 
@@ -277,14 +269,15 @@ mod tests {
     use super::*;
 
     /// A KEXINIT with these lists: key exchange, host keys, ciphers both ways, compression both
-    /// ways.
-    fn init(lists: [&str; 6], guess: bool) -> Vec<u8> {
-        let [kex, host_keys, to_server, to_client, zip_to_server, zip_to_client] = lists;
+    /// ways, and MACs both ways.
+    fn init(lists: [&str; 8], guess: bool) -> Vec<u8> {
+        let [kex, host_keys, to_server, to_client, zip_to_server, zip_to_client, macs @ ..] = lists;
+        let [mac_to_server, mac_to_client] = macs;
         let mut writer = Writer::message(KEXINIT);
         writer.raw(&[0; COOKIE_BYTES]);
-        for list in
-            [kex, host_keys, to_server, to_client, "", "", zip_to_server, zip_to_client, "", ""]
-        {
+        let ciphers = [kex, host_keys, to_server, to_client];
+        let others = [mac_to_server, mac_to_client, zip_to_server, zip_to_client, "", ""];
+        for list in ciphers.into_iter().chain(others) {
             writer.string(list.as_bytes());
         }
         writer.bool(guess).u32(0);
@@ -293,7 +286,7 @@ mod tests {
 
     const CURVE: &str = "curve25519-sha256";
     const GCM: &str = "aes128-gcm@openssh.com";
-    const GOOD: [&str; 6] = [CURVE, "ssh-ed25519", GCM, GCM, "none", "none"];
+    const GOOD: [&str; 8] = [CURVE, "ssh-ed25519", GCM, GCM, "none", "none", "", ""];
 
     fn with(index: usize, list: &str) -> Vec<u8> {
         let mut lists = GOOD;
@@ -314,7 +307,10 @@ mod tests {
             assert!(first.is_strict(other) && first.wants_extensions(other));
             assert!(!first.is_strict(side) && !first.wants_extensions(side));
             let choice = first.negotiate(&Algorithms::recommended(), other).unwrap();
-            assert_eq!((choice.kex, choice.to_client), (KexMethod::ALL[0], Cipher::ALL[0]));
+            assert_eq!(
+                (choice.kex, choice.to_client.cipher()),
+                (KexMethod::ALL[0], Cipher::ALL[0])
+            );
             assert!(!choice.wrong_guess);
             let payload = compose(&Algorithms::recommended(), side, Round::Later).unwrap();
             let later = KexInit::parse(&payload).unwrap();
@@ -338,17 +334,46 @@ mod tests {
                 "aes128-gcm@openssh.com,x,chacha20-poly1305@openssh.com",
                 "zlib,none",
                 "none",
+                "",
+                "",
             ],
             false,
         );
         let choice = choose(&payload, Side::Server).unwrap();
         assert_eq!(choice.kex, KexMethod::Curve25519);
-        assert_eq!(choice.host_key, KeyAlgorithm::RsaSha256);
-        assert_eq!((choice.to_server, choice.to_client), (Cipher::Aes256Gcm, Cipher::Aes128Gcm));
+        assert_eq!(choice.host_key, Shown::Key(KeyAlgorithm::RsaSha256));
+        assert_eq!(choice.to_server.cipher(), Cipher::Aes256Gcm);
+        assert_eq!(choice.to_client.cipher(), Cipher::Aes128Gcm);
         let choice = choose(&payload, Side::Client).unwrap();
         assert_eq!(choice.kex, KexMethod::MlKem768X25519);
-        assert_eq!(choice.host_key, KeyAlgorithm::Ed25519);
-        assert_eq!((choice.to_server, choice.to_client), (Cipher::Aes128Gcm, Cipher::Aes128Gcm));
+        assert_eq!(choice.host_key, Shown::Key(KeyAlgorithm::Ed25519));
+        assert_eq!(choice.to_server.cipher(), Cipher::Aes128Gcm);
+        assert_eq!(choice.to_client.cipher(), Cipher::Aes128Gcm);
+    }
+
+    #[test]
+    fn macs_count_only_with_a_cipher_that_needs_one() {
+        let sha1 = "hmac-sha1";
+        let with = |ciphers, macs| {
+            init([CURVE, "ssh-ed25519", ciphers, GCM, "none", "none", macs, ""], false)
+        };
+        let cases = [
+            ("authenticates by itself", GCM, "", Some(None)),
+            ("and has a list without meaning", GCM, sha1, Some(None)),
+            ("needs one", "aes128-ctr", "x,hmac-sha2-256", Some(Some(Mac::HmacSha256))),
+            ("has none", "aes128-ctr", "", None),
+            ("has a weak one", "aes256-ctr", sha1, None),
+        ];
+        for (case, ciphers, macs, expected) in cases {
+            for side in [Side::Client, Side::Server] {
+                let choice = choose(&with(ciphers, macs), side);
+                assert_eq!(choice.as_ref().ok().map(|c| c.to_server.mac()), expected, "{case}");
+                if let Err(error) = choice {
+                    let named = matches!(error, Error::NoCommon { what: "mac to the server", .. });
+                    assert!(named, "{case}: {error}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -358,7 +383,7 @@ mod tests {
             ("markers only", 0, "ext-info-c,kex-strict-c-v00@openssh.com", "key exchange method"),
             ("empty methods", 0, "", "key exchange method"),
             ("no host key", 1, "ssh-dss", "host key algorithm"),
-            ("no cipher", 2, "aes128-ctr,none", "cipher to the server"),
+            ("no cipher", 2, "aes128-cbc,none", "cipher to the server"),
             ("no cipher back", 3, "3des-cbc", "cipher to the client"),
             ("compressed only", 4, "zlib@openssh.com", "compression"),
             ("compressed only back", 5, "zlib", "compression"),
@@ -381,7 +406,7 @@ mod tests {
             ("right", true, "mlkem768x25519-sha256", "ssh-ed25519,rsa-sha2-512", false),
         ];
         for (case, guess, kex, host_keys, wrong) in cases {
-            let payload = init([kex, host_keys, GCM, GCM, "none", "none"], guess);
+            let payload = init([kex, host_keys, GCM, GCM, "none", "none", "", ""], guess);
             assert_eq!(choose(&payload, Side::Server).unwrap().wrong_guess, wrong, "{case}");
         }
     }

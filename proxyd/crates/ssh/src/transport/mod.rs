@@ -1,8 +1,10 @@
 //! One SSH connection: version, packets, key exchange and rekey behind one state machine.
 
+mod algorithms;
 mod buffer;
 mod config;
 mod exchange;
+mod hash;
 mod hostkey;
 mod kex;
 mod kexinit;
@@ -12,6 +14,7 @@ mod packet;
 mod protect;
 mod receive;
 mod rekey;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -19,6 +22,7 @@ mod version;
 use std::fmt;
 use std::time::Duration;
 
+use crate::certificate::Certificate;
 use crate::cursor::{NameList, Writer};
 use crate::error::Error;
 use crate::limits::BUFFER_IDLE;
@@ -26,7 +30,7 @@ use crate::transport::buffer::{Input, Output};
 use crate::transport::config::Role;
 use crate::transport::exchange::Exchange;
 use crate::transport::kexinit::{Choice, Side};
-use crate::transport::keys::{ExchangeHash, HASH_BYTES};
+use crate::transport::keys::ExchangeHash;
 use crate::transport::number::{
     DISCONNECT, SERVICE_ACCEPT, SERVICE_REQUEST, UNIMPLEMENTED, UPPER_FIRST, UPPER_LAST,
     USERAUTH_SUCCESS,
@@ -35,12 +39,14 @@ use crate::transport::packet::{Opener, Sealer, Usage};
 use crate::transport::receive::{Found, clean};
 use crate::transport::rekey::Hold;
 
+pub use algorithms::Algorithms;
 pub use config::{ClientConfig, ServerConfig};
-pub use hostkey::{HostKey, KeyAlgorithm, fingerprint, verify_signature};
+pub use hostkey::{HostKey, RsaParts};
 pub use kex::KexMethod;
-pub use kexinit::{Algorithms, Negotiated};
-pub use protect::Cipher;
+pub use kexinit::Negotiated;
+pub use protect::{Cipher, Mac};
 pub use rekey::RekeyLimits;
+pub use signature::{KeyAlgorithm, fingerprint, verify_signature};
 pub use version::Version;
 
 /// What happened on a leg.
@@ -70,8 +76,10 @@ pub enum Event<'a> {
 pub struct HostKeyOffer<'a> {
     /// The algorithm it signed with.
     pub algorithm: KeyAlgorithm,
-    /// The public key, type first.
+    /// The public key, type first; the certified one if there is a certificate.
     pub key_blob: &'a [u8],
+    /// The certificate that came with it, which is signed by its CA and not checked otherwise.
+    pub certificate: Option<&'a Certificate>,
 }
 
 /// One SSH connection as a state machine.
@@ -94,6 +102,7 @@ pub struct Leg {
     hold: Hold,
     session_id: Option<ExchangeHash>,
     host_key_blob: Vec<u8>,
+    host_certificate: Option<Box<Certificate>>,
     negotiated: Option<Established>,
     peer_sig_algs: Option<Vec<u8>>,
     extension_messages: u8,
@@ -223,7 +232,7 @@ impl Leg {
     /// Identifies the connection in signatures, from the first exchange on (RFC 4253 section 7.2).
     #[must_use]
     pub fn session_id(&self) -> Option<&[u8]> {
-        self.session_id.as_ref().map(<[u8; HASH_BYTES]>::as_slice)
+        self.session_id.as_ref().map(AsRef::as_ref)
     }
 
     /// The peer's version line without its line end.
@@ -314,6 +323,7 @@ impl Leg {
             hold: Hold::default(),
             session_id: None,
             host_key_blob: Vec::new(),
+            host_certificate: None,
             negotiated: None,
             peer_sig_algs: None,
             extension_messages: 0,
@@ -329,7 +339,9 @@ impl Leg {
     fn event(&mut self, found: Found) -> Event<'_> {
         match found {
             Found::HostKey(algorithm) => {
-                Event::HostKey(HostKeyOffer { algorithm, key_blob: &self.host_key_blob })
+                let certificate = self.host_certificate.as_deref();
+                let key_blob = &self.host_key_blob;
+                Event::HostKey(HostKeyOffer { algorithm, key_blob, certificate })
             }
             Found::Established => Event::Established,
             Found::Rekeyed => Event::Rekeyed,
@@ -356,8 +368,8 @@ impl Leg {
             return false;
         }
         let limits = self.role.rekey();
-        limits.reached(choice.to_server, self.usage_to(Side::Server))
-            || limits.reached(choice.to_client, self.usage_to(Side::Client))
+        limits.reached(choice.to_server.cipher(), self.usage_to(Side::Server))
+            || limits.reached(choice.to_client.cipher(), self.usage_to(Side::Client))
             || now.saturating_sub(self.keys_since) >= limits.interval
     }
 

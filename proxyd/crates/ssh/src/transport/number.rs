@@ -23,6 +23,16 @@ pub const NEWKEYS: u8 = 21;
 pub const KEX_INIT: u8 = 30;
 /// `SSH_MSG_KEX_ECDH_REPLY`, the server's share, host key and signature
 pub const KEX_REPLY: u8 = 31;
+/// `SSH_MSG_KEX_DH_GEX_GROUP` (RFC 4419 section 5), the server's group; the number of
+/// [`KEX_REPLY`] in other methods
+pub const GEX_GROUP: u8 = 31;
+/// `SSH_MSG_KEX_DH_GEX_INIT`, the client's share
+pub const GEX_INIT: u8 = 32;
+/// `SSH_MSG_KEX_DH_GEX_REPLY`, the server's share, host key and signature
+pub const GEX_REPLY: u8 = 33;
+/// `SSH_MSG_KEX_DH_GEX_REQUEST`, the sizes a client takes; the older form with number 30 is not
+/// served
+pub const GEX_REQUEST: u8 = 34;
 /// The last number of the transport layer.
 pub const TRANSPORT_LAST: u8 = 49;
 /// The first number of the authentication layer; all from here on belong to the layers above.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::limits::{
     MESSAGE_BYTES_MAX, PACKET_LENGTH_MAX, PACKET_LENGTH_PLAIN_MAX, PACKETS_PER_KEY_MAX,
 };
-use crate::transport::protect::{LENGTH_BYTES, OpenKey, STREAM_BLOCK_BYTES, SealKey, TAG_BYTES};
+use crate::transport::protect::{LENGTH_BYTES, Layout, OpenKey, SealKey};
 
 /// What has passed under the current key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,12 +54,12 @@ impl Sealer {
     /// too long.
     pub(super) fn seal(&mut self, parts: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
         let payload = message_bytes(parts)?;
-        let padding = self.padding_bytes(payload);
+        let layout = self.key.as_ref().map_or(Layout::PLAIN, SealKey::layout);
+        let padding = padding_bytes(&layout, payload);
         let length = PADDING_LENGTH_BYTES + payload + usize::from(padding);
-        let tag_bytes = if self.key.is_some() { TAG_BYTES } else { 0 };
-        self.usage.count(LENGTH_BYTES + length + tag_bytes)?;
+        self.usage.count(LENGTH_BYTES + length + layout.tag_bytes)?;
         let start = out.len();
-        out.reserve(LENGTH_BYTES + length + tag_bytes);
+        out.reserve(LENGTH_BYTES + length + layout.tag_bytes);
         // Below PACKET_LENGTH_MAX, as the payload is below MESSAGE_BYTES_MAX.
         out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
         out.push(padding);
@@ -69,8 +69,7 @@ impl Sealer {
         rand::fill(out.get_mut(padding_start..).unwrap_or_default())
             .map_err(|source| Error::Crypto { operation: "drawing padding", source })?;
         if let Some(key) = &mut self.key {
-            let tag = key.seal(self.sequence, out.get_mut(start..).unwrap_or_default())?;
-            out.extend_from_slice(&tag);
+            key.seal(self.sequence, start, out)?;
         }
         self.sequence = self.sequence.wrapping_add(1);
         Ok(())
@@ -94,18 +93,6 @@ impl Sealer {
     pub(super) const fn usage(&self) -> Usage {
         self.usage
     }
-
-    fn padding_bytes(&self, payload: usize) -> u8 {
-        let (block, unpadded) = self.key.as_ref().map_or(
-            // In the clear the length field is part of what is padded.
-            (STREAM_BLOCK_BYTES, LENGTH_BYTES + PADDING_LENGTH_BYTES + payload),
-            |key| (key.block_bytes(), PADDING_LENGTH_BYTES + payload),
-        );
-        let short = block - unpadded % block;
-        let padding = if short < PADDING_BYTES_MIN { short + block } else { short };
-        // At most 3 more than the largest block.
-        u8::try_from(padding).unwrap_or(u8::MAX)
-    }
 }
 
 /// The receiving direction.
@@ -114,43 +101,61 @@ pub(super) struct Opener {
     key: Option<OpenKey>,
     sequence: u32,
     usage: Usage,
+    /// What is still read of a connection that has failed: see [`OpenKey::hides_length`].
+    doomed: Option<usize>,
 }
 
 impl Opener {
     /// Bytes on the wire of the packet that `input` starts with, once its length field is there.
     ///
     /// Fails on a length that is out of range or no multiple of the block: before anything is
-    /// allocated for it.
-    pub(super) fn wire_bytes(&self, input: &[u8]) -> Result<Option<usize>, Error> {
-        let Some(&field) = input.first_chunk::<LENGTH_BYTES>() else {
-            return Ok(None);
-        };
-        let (length, block, padded_extra, max, tag) = match &self.key {
-            Some(key) => {
-                let length = key.length(self.sequence, field);
-                (length, key.block_bytes(), 0, PACKET_LENGTH_MAX, TAG_BYTES)
-            }
+    /// allocated for it. Where that would tell too much, as much is read as a packet can have.
+    pub(super) fn wire_bytes(&mut self, input: &[u8]) -> Result<Option<usize>, Error> {
+        if self.doomed.is_some() {
+            return Ok(self.doomed);
+        }
+        let (length, layout, max) = match &mut self.key {
+            Some(key) => (key.length(self.sequence, input)?, key.layout(), PACKET_LENGTH_MAX),
             None => {
-                let length = u32::from_be_bytes(field);
-                (length, STREAM_BLOCK_BYTES, LENGTH_BYTES, PACKET_LENGTH_PLAIN_MAX, 0)
+                let length = input.first_chunk().copied().map(u32::from_be_bytes);
+                (length, Layout::PLAIN, PACKET_LENGTH_PLAIN_MAX)
             }
         };
+        let Some(length) = length else { return Ok(None) };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let min = PADDING_LENGTH_BYTES + PADDING_BYTES_MIN;
-        if !(min..=max).contains(&length) || !(length + padded_extra).is_multiple_of(block) {
-            return Err(Error::PacketLength { length, min, max });
+        let padded = length.saturating_add(layout.padded_length_bytes);
+        if (min..=max).contains(&length)
+            && padded >= layout.block_bytes
+            && padded.is_multiple_of(layout.block_bytes)
+        {
+            return Ok(Some(LENGTH_BYTES + length + layout.tag_bytes));
         }
-        Ok(Some(LENGTH_BYTES + length + tag))
+        if self.key.as_ref().is_some_and(OpenKey::hides_length) {
+            self.doomed = Some(LENGTH_BYTES + max + layout.tag_bytes);
+            return Ok(self.doomed);
+        }
+        Err(Error::PacketLength { length, min, max })
     }
 
     /// Checks and decrypts a whole packet in place; gives where in it the payload is, which is not
-    /// empty.
-    pub(super) fn open(&mut self, packet: &mut [u8]) -> Result<Range<usize>, Error> {
+    /// empty. None if the packet is forged, and more is to be read before that may be told.
+    pub(super) fn open(&mut self, packet: &mut [u8]) -> Result<Option<Range<usize>>, Error> {
+        if self.doomed.is_some() {
+            return Err(Error::Integrity { sequence: self.sequence });
+        }
         self.usage.count(packet.len())?;
         let tag = match &mut self.key {
             Some(key) => {
-                key.open(self.sequence, packet)?;
-                TAG_BYTES
+                let tag = key.layout().tag_bytes;
+                let opened = key.open(self.sequence, packet);
+                if matches!(opened, Err(Error::Integrity { .. })) && key.hides_length() {
+                    let most = LENGTH_BYTES + PACKET_LENGTH_MAX + tag;
+                    self.doomed = Some(most.saturating_sub(packet.len()));
+                    return Ok(None);
+                }
+                opened?;
+                tag
             }
             None => 0,
         };
@@ -162,7 +167,7 @@ impl Opener {
         if padding < PADDING_BYTES_MIN || end <= start {
             return Err(Error::Padding { padding, length });
         }
-        Ok(start..end)
+        Ok(Some(start..end))
     }
 
     /// Takes a new key into use, from the next packet on.
@@ -196,6 +201,15 @@ const PADDING_LENGTH_BYTES: usize = 1;
 /// Bytes of the shortest padding.
 const PADDING_BYTES_MIN: usize = 4;
 
+/// Bytes of padding that make a packet of `payload` bytes whole.
+fn padding_bytes(layout: &Layout, payload: usize) -> u8 {
+    let unpadded = layout.padded_length_bytes + PADDING_LENGTH_BYTES + payload;
+    let short = layout.block_bytes - unpadded % layout.block_bytes;
+    let padding = if short < PADDING_BYTES_MIN { short + layout.block_bytes } else { short };
+    // At most 3 more than the largest block.
+    u8::try_from(padding).unwrap_or(u8::MAX)
+}
+
 /// Bytes of a message given in parts; fails if it is empty or longer than [`MESSAGE_BYTES_MAX`].
 pub(super) fn message_bytes(parts: &[&[u8]]) -> Result<usize, Error> {
     let length = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
@@ -211,20 +225,26 @@ pub(super) fn message_bytes(parts: &[&[u8]]) -> Result<usize, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::protect::{Cipher, KeyMaterial, NONCE_BYTES};
+    use crate::transport::protect::{Cipher, KeyMaterial, Mac, Suite, suites};
 
-    /// A direction in the clear, and one under every cipher.
+    /// A direction in the clear, and one under every suite.
     fn directions() -> Vec<(Sealer, Opener)> {
         let mut all = vec![(Sealer::default(), Opener::default())];
-        for cipher in Cipher::ALL {
-            let (mut sealer, mut opener) = (Sealer::default(), Opener::default());
-            let key = vec![7; cipher.key_bytes()].into();
-            let material = KeyMaterial { key, nonce: [7; NONCE_BYTES] };
-            sealer.switch(SealKey::new(cipher, &material).unwrap(), Sequence::Reset);
-            opener.switch(OpenKey::new(cipher, &material).unwrap(), Sequence::Reset);
-            all.push((sealer, opener));
-        }
+        all.extend(suites().into_iter().map(direction));
         all
+    }
+
+    fn direction(suite: Suite) -> (Sealer, Opener) {
+        let (mut sealer, mut opener) = (Sealer::default(), Opener::default());
+        let material = KeyMaterial {
+            // Three different keys of DES, or what else the cipher takes.
+            key: (0..).step_by(2).take(suite.key_bytes()).collect::<Vec<u8>>().into(),
+            nonce: vec![7; suite.nonce_bytes()].into(),
+            mac: vec![7; suite.mac_key_bytes()].into(),
+        };
+        sealer.switch(SealKey::new(suite, &material).unwrap(), Sequence::Reset);
+        opener.switch(OpenKey::new(suite, &material).unwrap(), Sequence::Reset);
+        (sealer, opener)
     }
 
     #[test]
@@ -235,7 +255,7 @@ mod tests {
                 let mut packet = Vec::new();
                 sealer.seal(&[&payload[..1], &payload[1..]], &mut packet).unwrap();
                 assert_eq!(opener.wire_bytes(&packet).unwrap(), Some(packet.len()));
-                let range = opener.open(&mut packet).unwrap();
+                let range = opener.open(&mut packet).unwrap().unwrap();
                 assert_eq!(packet[range], payload);
             }
             assert_eq!(sealer.usage(), opener.usage());
@@ -246,13 +266,17 @@ mod tests {
 
     #[test]
     fn a_length_field_cut_anywhere_is_incomplete() {
-        for (mut sealer, opener) in directions() {
+        for (mut sealer, mut opener) in directions() {
+            let layout = opener.key.as_ref().map_or(Layout::PLAIN, OpenKey::layout);
+            let hidden = layout != Layout::PLAIN && layout.padded_length_bytes > 0;
+            // An encrypted length is known only once the block that it is part of has come.
+            let needed = if hidden { layout.block_bytes } else { LENGTH_BYTES };
             let mut packet = Vec::new();
             sealer.seal(&[b"payload"], &mut packet).unwrap();
-            for length in 0..LENGTH_BYTES {
+            for length in 0..needed {
                 assert_eq!(opener.wire_bytes(&packet[..length]).unwrap(), None);
             }
-            assert_eq!(opener.wire_bytes(&packet[..LENGTH_BYTES]).unwrap(), Some(packet.len()));
+            assert_eq!(opener.wire_bytes(&packet[..needed]).unwrap(), Some(packet.len()));
         }
     }
 
@@ -277,7 +301,7 @@ mod tests {
 
     #[test]
     fn lengths_under_aes_gcm_have_the_higher_limit() {
-        let (_, opener) = directions().swap_remove(1);
+        let (_, mut opener) = directions().swap_remove(1);
         let cases = [
             ("smallest", 16, true),
             ("no multiple of the block", 24, false),
@@ -288,6 +312,40 @@ mod tests {
         for (case, length, legal) in cases {
             assert_eq!(opener.wire_bytes(&u32::to_be_bytes(length)).is_ok(), legal, "{case}");
         }
+    }
+
+    /// What an attacker sees who puts another block where a length is (CVE-2008-5161): the same
+    /// number of bytes is read whatever the block decrypts to.
+    #[test]
+    fn a_forged_packet_in_cbc_is_refused_at_the_same_place_whatever_its_length() {
+        let suite = Suite::new(Cipher::Aes128Cbc, || Ok::<_, ()>(Mac::HmacSha1)).unwrap();
+        let forged = |change: fn(&mut Vec<u8>)| {
+            let (mut sealer, mut opener) = direction(suite);
+            let mut stream = Vec::new();
+            sealer.seal(&[&[7; 200]], &mut stream).unwrap();
+            change(&mut stream);
+            stream.resize(2 * PACKET_LENGTH_MAX, 0x5a);
+            let mut read = 0;
+            loop {
+                let bytes = opener.wire_bytes(&stream[read..]).unwrap().unwrap();
+                let opened = opener.open(&mut stream[read..read + bytes]);
+                read += bytes;
+                match opened {
+                    Ok(None) => {}
+                    Ok(Some(_)) => panic!("a forged packet was taken"),
+                    Err(error) => {
+                        assert!(matches!(error, Error::Integrity { .. }), "{error}");
+                        break read;
+                    }
+                }
+            }
+        };
+        let wrong_length = forged(|stream| stream[0] ^= 0x80);
+        let wrong_tag = forged(|stream| *stream.last_mut().unwrap() ^= 1);
+        let wrong_end = forged(|stream| stream[100] ^= 1);
+        assert_eq!(wrong_length, LENGTH_BYTES + PACKET_LENGTH_MAX + 20);
+        assert_eq!(wrong_tag, wrong_length);
+        assert_eq!(wrong_end, wrong_length);
     }
 
     #[test]
@@ -319,7 +377,7 @@ mod tests {
             sealer.seal(&[&long], &mut out).unwrap();
             if !opener.is_plain() {
                 assert_eq!(opener.wire_bytes(&out).unwrap(), Some(out.len()));
-                assert_eq!(opener.open(&mut out).unwrap().len(), MESSAGE_BYTES_MAX);
+                assert_eq!(opener.open(&mut out).unwrap().unwrap().len(), MESSAGE_BYTES_MAX);
             }
         }
     }

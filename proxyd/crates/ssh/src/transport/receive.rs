@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::cursor::{Reader, Writer};
 use crate::error::Error;
 use crate::limits::{BANNER_LINES_MAX, DISCONNECT_TEXT_BYTES_MAX, IDLE_MESSAGES_BEFORE_AUTH_MAX};
-use crate::transport::hostkey::KeyAlgorithm;
 use crate::transport::kexinit::{Side, sig_algs_of};
 use crate::transport::number::{
     DEBUG, DISCONNECT, EXT_INFO, IGNORE, KEXINIT, PING, PONG, SERVICE_ACCEPT, SERVICE_REQUEST,
     TRANSPORT_LAST, UNIMPLEMENTED, UPPER_FIRST, UPPER_LAST, USERAUTH_SUCCESS,
 };
+use crate::transport::signature::KeyAlgorithm;
 use crate::transport::version::{self, Line};
 use crate::transport::{End, Leg};
 
@@ -89,7 +89,9 @@ impl Leg {
             return Ok(Step::Starved);
         }
         let packet = self.input.take(wire_bytes);
-        let within = self.opener.open(self.input.part_mut(packet.clone()))?;
+        let Some(within) = self.opener.open(self.input.part_mut(packet.clone()))? else {
+            return Ok(Step::Again);
+        };
         let payload = packet.start + within.start..packet.start + within.end;
         let number = self.input.part(payload.clone()).first().copied().unwrap_or_default();
         self.check_legal(number)?;

@@ -12,32 +12,39 @@ use crate::transport::protect::Cipher;
 /// How long keys are used; whichever limit is reached first, in either direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RekeyLimits {
-    /// Bytes under one AES-GCM key.
-    pub aes_gcm_bytes: u64,
-    /// Bytes under one chacha20-poly1305 key.
-    pub chacha20_bytes: u64,
+    /// Bytes under one key of AES, in any mode.
+    pub aes_bytes: u64,
+    /// Bytes under one key of another cipher.
+    pub other_bytes: u64,
     /// Time under one key.
     pub interval: Duration,
 }
 
 impl RekeyLimits {
-    /// 4 GiB of AES-GCM or 1 GiB of chacha20-poly1305, or an hour, as OpenSSH has it.
+    /// 4 GiB of AES or 1 GiB of another cipher (RFC 4253 section 9), or an hour, as OpenSSH has it.
     #[must_use]
     pub const fn recommended() -> Self {
-        Self { aes_gcm_bytes: 4 * GIB, chacha20_bytes: GIB, interval: Duration::from_secs(3600) }
+        Self { aes_bytes: 4 * GIB, other_bytes: GIB, interval: Duration::from_secs(3600) }
     }
 
     /// Not before sequence numbers run out: for peers that cannot exchange keys again.
     #[must_use]
     pub const fn unlimited() -> Self {
-        Self { aes_gcm_bytes: u64::MAX, chacha20_bytes: u64::MAX, interval: Duration::MAX }
+        Self { aes_bytes: u64::MAX, other_bytes: u64::MAX, interval: Duration::MAX }
     }
 
     /// Whether a key for `cipher` has been used enough.
     pub(super) const fn reached(&self, cipher: Cipher, usage: Usage) -> bool {
         let bytes_max = match cipher {
-            Cipher::Aes128Gcm | Cipher::Aes256Gcm => self.aes_gcm_bytes,
-            Cipher::ChaCha20Poly1305 => self.chacha20_bytes,
+            Cipher::ChaCha20Poly1305 | Cipher::TripleDesCbc => self.other_bytes,
+            Cipher::Aes128Gcm
+            | Cipher::Aes256Gcm
+            | Cipher::Aes128Ctr
+            | Cipher::Aes192Ctr
+            | Cipher::Aes256Ctr
+            | Cipher::Aes128Cbc
+            | Cipher::Aes192Cbc
+            | Cipher::Aes256Cbc => self.aes_bytes,
         };
         usage.bytes >= bytes_max || usage.packets >= PACKETS_PER_KEY_REKEY
     }
@@ -91,8 +98,9 @@ mod tests {
         let cases = [
             ("little", Cipher::ChaCha20Poly1305, used(GIB - 1, 1), false),
             ("a gibibyte of chacha20", Cipher::ChaCha20Poly1305, used(GIB, 1), true),
+            ("a gibibyte of 3des", Cipher::TripleDesCbc, used(GIB, 1), true),
             ("a gibibyte of aes", Cipher::Aes128Gcm, used(GIB, 1), false),
-            ("four of aes", Cipher::Aes256Gcm, used(4 * GIB, 1), true),
+            ("four of aes", Cipher::Aes256Ctr, used(4 * GIB, 1), true),
             ("many small packets", Cipher::Aes128Gcm, used(1, PACKETS_PER_KEY_REKEY), true),
         ];
         for (case, cipher, usage, expected) in cases {

@@ -38,6 +38,10 @@ pub(super) fn finish(private: Private, peer_share: &[u8]) -> Option<SharedSecret
 
 /// The raw secret; none if the share has the wrong length or leads to an all-zero secret.
 pub(super) fn agree(private: Private, peer_share: &[u8]) -> Option<RawSecret> {
+    // The library reads other encodings of a point too.
+    if peer_share.len() != SHARE_BYTES {
+        return None;
+    }
     let peer = UnparsedPublicKey::new(&X25519, peer_share);
     let secret = agree_ephemeral(private, peer, (), |bytes| {
         bytes.first_chunk().copied().map(Zeroizing::new).ok_or(())

@@ -1,11 +1,10 @@
 //! ML-KEM-768 and X25519 in one exchange: the secret holds while either of the two does.
 
 use aws_lc_rs::kem::{AlgorithmId, DecapsulationKey, EncapsulationKey, ML_KEM_768};
-use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::transport::hash::Hash;
 use crate::transport::kex::{SharedSecret, curve25519};
-use crate::transport::keys::sha256;
 
 /// The private halves of a client's share.
 pub(in crate::transport) struct Private {
@@ -53,5 +52,5 @@ fn split(share: &[u8], lattice_bytes: usize) -> Option<(&[u8], &[u8])> {
 }
 
 fn combine(lattice: &[u8], curve: &curve25519::RawSecret) -> SharedSecret {
-    SharedSecret::string(Zeroizing::new(sha256(&[lattice, curve.as_slice()])).as_slice())
+    SharedSecret::string(Hash::Sha256.of(&[lattice, curve.as_slice()]).as_ref())
 }

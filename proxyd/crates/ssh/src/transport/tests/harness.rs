@@ -8,6 +8,7 @@ use super::super::*;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
     HostKey(KeyAlgorithm, Vec<u8>),
+    Certificate(KeyAlgorithm, Vec<u8>),
     Established,
     Rekeyed,
     Message(Vec<u8>),
@@ -17,7 +18,12 @@ pub(super) enum Seen {
 impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Self {
         match event {
-            Event::HostKey(offer) => Self::HostKey(offer.algorithm, offer.key_blob.to_vec()),
+            Event::HostKey(offer) => match offer.certificate {
+                Some(certificate) => {
+                    Self::Certificate(offer.algorithm, certificate.blob().to_vec())
+                }
+                None => Self::HostKey(offer.algorithm, offer.key_blob.to_vec()),
+            },
             Event::Established => Self::Established,
             Event::Rekeyed => Self::Rekeyed,
             Event::Message(payload) => Self::Message(payload.to_vec()),
@@ -44,6 +50,29 @@ pub(super) fn client_config() -> ClientConfig {
     }
 }
 
+/// Every suite there is, as a cipher and its MAC.
+pub(super) fn suites() -> Vec<(Cipher, Option<Mac>)> {
+    protect::suites().into_iter().map(|suite| (suite.cipher(), suite.mac())).collect()
+}
+
+/// Both sides with every algorithm there is, changed alike.
+pub(super) fn configs(change: impl Fn(&mut Algorithms)) -> (ClientConfig, ServerConfig) {
+    let (mut client, mut server) = (client_config(), server_config());
+    for algorithms in [&mut client.algorithms, &mut server.algorithms] {
+        *algorithms = Algorithms::for_servers().with_legacy();
+        change(algorithms);
+    }
+    (client, server)
+}
+
+/// Both sides with one suite.
+pub(super) fn one_suite((cipher, mac): (Cipher, Option<Mac>)) -> (ClientConfig, ServerConfig) {
+    configs(|algorithms| {
+        algorithms.ciphers = vec![cipher];
+        algorithms.macs = mac.into_iter().collect();
+    })
+}
+
 /// Moves up to `limit` bytes of output into the other leg; whether there were any.
 pub(super) fn carry(from: &mut Leg, to: &mut Leg, limit: usize) -> bool {
     let space = to.read_space();
@@ -58,7 +87,7 @@ pub(super) fn carry(from: &mut Leg, to: &mut Leg, limit: usize) -> bool {
 pub(super) fn events(leg: &mut Leg, now: Duration) -> Result<Vec<Seen>, Error> {
     let mut seen = Vec::new();
     while let Some(event) = leg.next(now)?.map(Seen::from) {
-        if matches!(event, Seen::HostKey(..)) {
+        if matches!(event, Seen::HostKey(..) | Seen::Certificate(..)) {
             leg.accept_host_key();
         }
         seen.push(event);

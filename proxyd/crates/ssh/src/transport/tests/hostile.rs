@@ -4,10 +4,13 @@ use proptest::collection::vec;
 use proptest::prelude::{any, proptest};
 
 use super::super::kexinit::{Round, compose};
-use super::super::number::{EXT_INFO, IGNORE, KEX_INIT, KEX_REPLY, KEXINIT, NEWKEYS, PING};
+use super::super::number::{
+    EXT_INFO, GEX_GROUP, GEX_INIT, GEX_REQUEST, IGNORE, KEX_INIT, KEX_REPLY, KEXINIT, NEWKEYS, PING,
+};
 use super::super::*;
 use super::harness::{
-    Joined, Seen, carry, client_config, events, feed, inject, message, server_config, written,
+    Joined, Seen, carry, client_config, configs, events, feed, inject, message, one_suite,
+    server_config, suites, written,
 };
 use crate::limits::IDLE_MESSAGES_BEFORE_AUTH_MAX;
 
@@ -42,7 +45,7 @@ fn server_after(payloads: &[&[u8]]) -> Result<Vec<Seen>, Error> {
 #[test]
 fn messages_before_there_are_keys() {
     let init = kexinit(KexMethod::Curve25519);
-    let good_share = share(&KexMethod::Curve25519.start().unwrap().0);
+    let good_share = share(&KexMethod::Curve25519.scheme().unwrap().start().unwrap().0);
     let cut = &init[..40];
     type Case<'a> = (&'static str, &'a [&'a [u8]], Option<u8>);
     let cases: [Case<'_>; 14] = [
@@ -84,6 +87,59 @@ fn degenerate_shares_end_the_connection() {
     }
 }
 
+/// The messages before the shares of a group exchange, out of order or with sizes that are none.
+#[test]
+fn group_exchanges_out_of_order_end_the_connection() {
+    let init = kexinit(KexMethod::GroupExchangeSha256);
+    let request = |sizes: [u32; 3]| {
+        let mut writer = Writer::message(GEX_REQUEST);
+        sizes.into_iter().for_each(|size| {
+            writer.u32(size);
+        });
+        writer.into_bytes()
+    };
+    let good = request([2048, 2048, 8192]);
+    let mut one = Writer::message(GEX_INIT);
+    one.mpint(&[1]);
+    let cut = good[..12].to_vec();
+    let share = share(&[2]);
+    type Case<'a> = (&'static str, &'a [&'a [u8]], fn(&Error) -> bool);
+    let unexpected: fn(&Error) -> bool = |error| matches!(error, Error::Unexpected { .. });
+    let cases: [Case<'_>; 7] = [
+        ("share first", &[&init, &[GEX_INIT, 0, 0, 0, 1, 2]], unexpected),
+        ("request of old", &[&init, &share], unexpected),
+        ("request twice", &[&init, &good, &good], unexpected),
+        ("share of another method", &[&init, &good, &share], unexpected),
+        ("share of one", &[&init, &good, one.as_bytes()], |error| {
+            matches!(error, Error::BadShare { .. })
+        }),
+        ("cut request", &[&init, &cut], |error| matches!(error, Error::Decode(_))),
+        ("too small", &[&init, &request([512, 1024, 1024])], |error| {
+            matches!(error, Error::NoGroup { .. })
+        }),
+    ];
+    for (case, payloads, expected) in cases {
+        let failure = server_after(payloads).unwrap_err();
+        assert!(expected(&failure), "{case}: {failure}");
+    }
+}
+
+/// A server whose group is one that a client can be cheated with.
+#[test]
+fn a_group_that_is_none_ends_the_connection() {
+    let (config, server) = configs(|algorithms| {
+        algorithms.kex = vec![KexMethod::GroupExchangeSha256];
+    });
+    let init = compose(&server.algorithms, Side::Server, Round::First).unwrap();
+    let mut group = Writer::message(GEX_GROUP);
+    group.mpint(&[0xff; 128]).mpint(&[2]);
+    let mut client = Leg::client(config, NOW);
+    feed(&mut client, b"SSH-2.0-x\r\n", NOW).unwrap();
+    let failure = feed(&mut client, &plain(&[&init, group.as_bytes()]), NOW).unwrap_err();
+    assert!(matches!(failure, Error::GroupSize { bits: 1024, .. }), "{failure}");
+    assert_eq!(failure.reason(), number::REASON_KEY_EXCHANGE_FAILED);
+}
+
 #[test]
 fn a_wrong_guess_is_dropped_and_a_right_one_used() {
     for (method, wrong) in [(KexMethod::Curve25519, true), (KexMethod::MlKem768X25519, false)] {
@@ -91,7 +147,7 @@ fn a_wrong_guess_is_dropped_and_a_right_one_used() {
         // first_kex_packet_follows, before the reserved word
         let flag = init.len() - 5;
         init[flag] = 1;
-        let good_share = share(&method.start().unwrap().0);
+        let good_share = share(&method.scheme().unwrap().start().unwrap().0);
         let mut server = Leg::server(server_config(), NOW);
         feed(&mut server, b"SSH-2.0-x\r\n", NOW).unwrap();
         let answered = |server: &Leg| matches!(server.exchange, Exchange::ExpectNewKeys(_));
@@ -245,11 +301,11 @@ fn packets_with_a_wrong_length_end_the_connection_at_once() {
         assert!(matches!(failure, Error::PacketLength { .. }), "{length}: {failure}");
         assert!(!server.wants_read());
     }
-    for cipher in Cipher::ALL {
-        let mut client = client_config();
-        client.algorithms.ciphers = vec![cipher];
-        let mut joined = Joined::established(client, server_config());
-        let failure = feed(&mut joined.server, &[0xff; 100], NOW).unwrap_err();
+    for suite in suites() {
+        let (client, server) = one_suite(suite);
+        let mut joined = Joined::established(client, server);
+        // As much as is read of a packet whose length must not show.
+        let failure = feed(&mut joined.server, &[0xff; 300_000], NOW).unwrap_err();
         assert!(matches!(failure, Error::PacketLength { .. } | Error::Integrity { .. }));
         assert_eq!(failure.reason(), number::REASON_PROTOCOL_ERROR);
     }
@@ -257,13 +313,13 @@ fn packets_with_a_wrong_length_end_the_connection_at_once() {
 
 #[test]
 fn a_changed_packet_ends_the_connection() {
-    for cipher in Cipher::ALL {
-        let mut client = client_config();
-        client.algorithms.ciphers = vec![cipher];
-        let mut joined = Joined::established(client, server_config());
+    for suite in suites() {
+        let (client, server) = one_suite(suite);
+        let mut joined = Joined::established(client, server);
         joined.client.send(&[&message(1, 100)]).unwrap();
         let mut bytes = written(&mut joined.client);
         bytes[60] ^= 1;
+        bytes.resize(300_000, 0);
         let failure = feed(&mut joined.server, &bytes, NOW).unwrap_err();
         assert!(matches!(failure, Error::Integrity { .. }), "{failure}");
         // What was not touched does not count any more either.
