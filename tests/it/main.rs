@@ -17,6 +17,8 @@ mod limits;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod ssh_agent;
+#[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
 mod ssh_auth_methods;

@@ -270,7 +270,9 @@ section! {
         /// both are asked for.
         gateway_require: GatewayRequire = Or(GatewayRequire::Any);
         /// Ways to log in to the server, in the order in which they are tried. "publickey" uses the
-        /// credential store. With "password" first, a password that was right at the gateway is
+        /// credential store. "publickey-agent" uses the keys of the agent that the client forwards
+        /// (`ssh -A`): the client is let in before the server is, so it needs gateway
+        /// authentication, and only "publickey" may stand before it. With "password" first, a password that was right at the gateway is
         /// tried at the server under the same user name before the user is asked for another.
         server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
             ServerMethod::KeyboardInteractive,

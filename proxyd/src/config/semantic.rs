@@ -127,6 +127,7 @@ pub(super) fn check_authentication(
         );
         problems.error(&section.authentication.span, &section.authentication.key, message);
     }
+    check_agent(section, authentication, problems);
     if uses_store && !offers_key {
         let message = format!(
             "is never used, because authentication policy \"{name}\" does not log in to servers \
@@ -140,6 +141,39 @@ pub(super) fn check_authentication(
              none"
         );
         problems.error(&section.usermapping.span, &section.usermapping.key, message);
+    }
+}
+
+/// Notes an authentication policy whose clients could not be asked for their agent, or would be let
+/// in without a proof.
+fn check_agent(
+    section: &file::Connection,
+    authentication: &AuthenticationPolicy,
+    problems: &mut Problems,
+) {
+    let methods = &authentication.server;
+    if !methods.contains(&ServerMethod::PublicKeyAgent) {
+        return;
+    }
+    let field = &section.authentication;
+    let name = &authentication.name;
+    if authentication.gateway == GatewayAuthentication::None {
+        let message = format!(
+            "authentication policy \"{name}\" uses the client's agent, which is asked only once the \
+             client is let in, and has no gateway authentication"
+        );
+        problems.error(&field.span, &field.key, message);
+    }
+    let fits = matches!(
+        methods.as_slice(),
+        [ServerMethod::PublicKeyAgent] | [ServerMethod::PublicKey, ServerMethod::PublicKeyAgent]
+    );
+    if !fits {
+        let message = format!(
+            "authentication policy \"{name}\" has methods beside \"publickey-agent\" that cannot be \
+             used with it: only \"publickey\" may stand, before it"
+        );
+        problems.error(&field.span, &field.key, message);
     }
 }
 

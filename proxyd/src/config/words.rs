@@ -40,8 +40,8 @@ words!(
     ServerMethod:
     "keyboard-interactive" => ServerMethod::KeyboardInteractive,
     "password" => ServerMethod::Password,
-    "publickey" => ServerMethod::PublicKey;
-    later "publickey-agent"
+    "publickey" => ServerMethod::PublicKey,
+    "publickey-agent" => ServerMethod::PublicKeyAgent
 );
 words!(Backend: "local" => Backend::Local);
 words!(

@@ -38,6 +38,8 @@ pub enum ServerMethod {
     KeyboardInteractive,
     /// A private key from the credential store.
     PublicKey,
+    /// A key of the client's agent, which it forwards to us.
+    PublicKeyAgent,
 }
 
 /// How users authenticate, at the gateway and then at the server.

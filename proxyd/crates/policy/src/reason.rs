@@ -77,6 +77,8 @@ deny_reasons! {
     HostKeyUnknown, "host-key-unknown", "the host key of the server is not known";
     HostKeyChanged, "host-key-changed", "the host key of the server has changed";
     NoCredential, "no-credential", "no stored credential fits this user and server";
+    NoAgent, "no-agent",
+        "the client does not forward an agent, whose keys the server is logged in to with";
     ServerAuthenticationFailed, "server-authentication-failed",
         "the server refused the authentication";
 }

@@ -4,6 +4,7 @@
 //! answers and asks from then on, [`identify`] and [`login`] play client to the server, [`relayed`]
 //! with what the user brings; [`relay`] passes messages between the two until one of them ends.
 
+mod agent;
 mod channels;
 mod client;
 mod greet;

@@ -14,32 +14,31 @@ use super::channels::{Channels, Wanted};
 use super::record;
 use super::relay::broken;
 use super::waiting::{Wait, Waits};
+use crate::clock::Clock;
 use crate::recording::{Recorder, RecordingError};
 use crate::session::Session;
 use crate::session::approval;
 use crate::session::event::Event;
 use crate::session::stop::{Stop, chain};
 
-/// What one message touches on its way.
-pub(super) struct Passing<'p, 's> {
-    /// What the clock shows.
-    pub(super) now: Duration,
+/// What messages touch on their way.
+pub(super) struct Passing<'s> {
+    /// The clock.
+    pub(super) clock: Clock,
     /// How long somebody has to approve.
     pub(super) four_eyes_limit: Duration,
     /// What becomes of a session whose trail fails.
     pub(super) on_recording_failure: OnRecordingFailure,
     /// The relay.
-    pub(super) relay: &'p mut Relay,
+    pub(super) relay: Relay,
     /// The session's channels.
-    pub(super) channels: &'p mut Channels<'s>,
+    pub(super) channels: Channels<'s>,
     /// What waits for approval.
-    pub(super) waits: &'p mut Waits,
+    pub(super) waits: Waits,
     /// The session.
-    pub(super) session: &'p mut Session,
+    pub(super) session: &'s mut Session,
     /// Its recorder.
-    pub(super) recorder: &'p mut Option<Recorder>,
-    /// The other peer's leg.
-    pub(super) receiver: &'p mut Leg,
+    pub(super) recorder: &'s mut Option<Recorder>,
 }
 
 /// What somebody has said to a message that waited.
@@ -53,25 +52,26 @@ pub(super) enum Decided {
     Refused(DenyReason),
 }
 
-impl Passing<'_, '_> {
-    /// Takes a message of `from` on its way; false for one that nobody knows.
+impl Passing<'_> {
+    /// Takes a message of `from` on its way to the other peer; false for one that nobody knows.
     pub(super) fn pass(
         &mut self,
         from: Side,
         message: &[u8],
         decided: Decided,
+        receiver: &mut Leg,
     ) -> Result<bool, Stop> {
         let step = self.relay.receive(from, message).map_err(|error| broken(from, error))?;
         match step {
             Step::Forward(seen) => {
                 self.record(&seen)?;
-                self.forward(from, message)?;
+                forward(from, message, receiver)?;
             }
             Step::Replace(replaced, seen) => {
                 self.record(&seen)?;
-                self.forward(from, &replaced)?;
+                forward(from, &replaced, receiver)?;
             }
-            Step::Judge(case) => self.judge(from, message, &case, decided)?,
+            Step::Judge(case) => self.judge(from, message, &case, decided, receiver)?,
             Step::Hold(held) => {
                 self.waits.hold(held, message).map_err(|error| broken(from, error))?;
             }
@@ -99,6 +99,7 @@ impl Passing<'_, '_> {
         message: &[u8],
         case: &Case<'_>,
         decided: Decided,
+        receiver: &mut Leg,
     ) -> Result<(), Stop> {
         let wanted = Wanted::of(case);
         let mut verdict = match decided {
@@ -135,7 +136,7 @@ impl Passing<'_, '_> {
                 }
                 let allowed = self.relay.allow(&case.ticket, message);
                 let allowed = allowed.map_err(|error| broken(from, error))?;
-                self.forward(from, &allowed)
+                forward(from, &allowed, receiver)
             }
             Err(reason) => {
                 let text = format!("proxyd: {reason}\r\n");
@@ -165,7 +166,7 @@ impl Passing<'_, '_> {
             self.relay.tell(channel, &text);
         }
         let held = self.relay.wait(&case.ticket);
-        let until = self.now.saturating_add(self.four_eyes_limit);
+        let until = self.clock.now().saturating_add(self.four_eyes_limit);
         self.waits.push(Wait::new(request, case.ticket.clone(), message.to_vec(), held, until));
         Ok(())
     }
@@ -211,44 +212,39 @@ impl Passing<'_, '_> {
     }
 
     /// What was given to the recorder is recorded, or the policy says that it need not be.
-    fn recorded(&mut self) -> Result<(), Stop> {
+    pub(super) fn recorded(&mut self) -> Result<(), Stop> {
         match self.recorder.as_mut().and_then(Recorder::take_failure) {
-            Some(error) => {
-                recording_failed(self.session, self.recorder, self.on_recording_failure, error)
-            }
+            Some(error) => self.recording_failed(error),
             None => Ok(()),
         }
     }
 
-    fn note(&mut self, event: Event) {
+    /// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
+    ///
+    /// Only what the disk does is a reason to go on: a record that cannot be made is a bug, or a
+    /// peer that provokes it.
+    pub(super) fn recording_failed(&mut self, error: RecordingError) -> Result<(), Stop> {
+        let is_bug = matches!(error, RecordingError::Record(_) | RecordingError::Overfull);
+        if is_bug || self.on_recording_failure == OnRecordingFailure::Terminate {
+            return Err(Stop::gateway("recording", error));
+        }
+        let session_id = self.session.id();
+        error!(%session_id, %error, "A session goes on without its recording");
+        self.session.note(Event::RecordingFailed { error: chain(&error) });
+        // The writer has stopped; the trail it leaves in the spool is closed at the next start.
+        *self.recorder = None;
+        Ok(())
+    }
+
+    /// Leaves an event, in the trail too.
+    pub(super) fn note(&mut self, event: Event) {
         let timed = self.session.note(event);
         if let Some(recorder) = self.recorder.as_mut() {
             recorder.event(&timed);
         }
     }
-
-    fn forward(&mut self, from: Side, message: &[u8]) -> Result<(), Stop> {
-        self.receiver.send(&[message]).map_err(|error| broken(from.other(), error))
-    }
 }
 
-/// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
-///
-/// Only what the disk does is a reason to go on: a record that cannot be made is a bug, or a peer
-/// that provokes it.
-pub(super) fn recording_failed(
-    session: &mut Session,
-    recorder: &mut Option<Recorder>,
-    on_recording_failure: OnRecordingFailure,
-    error: RecordingError,
-) -> Result<(), Stop> {
-    let is_bug = matches!(error, RecordingError::Record(_) | RecordingError::Overfull);
-    if is_bug || on_recording_failure == OnRecordingFailure::Terminate {
-        return Err(Stop::gateway("recording", error));
-    }
-    error!(session_id = %session.id(), %error, "A session goes on without its recording");
-    session.note(Event::RecordingFailed { error: chain(&error) });
-    // The writer has stopped; the trail it leaves in the spool is closed at the next start.
-    *recorder = None;
-    Ok(())
+fn forward(from: Side, message: &[u8], receiver: &mut Leg) -> Result<(), Stop> {
+    receiver.send(&[message]).map_err(|error| broken(from.other(), error))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
-use proxyd_policy::connection::OnRecordingFailure;
+use proxyd_ssh::message::number;
 use proxyd_ssh::relay::{Relay, Rules, Side};
 use proxyd_ssh::transport::Event as LegEvent;
 use thiserror::Error as ThisError;
@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Ssh;
+use super::agent::Early;
 use super::channels::Channels;
 use super::client::Client;
 use super::link::{Link, LinkError};
 use super::login::Server;
-use super::passing::{Decided, Passing, recording_failed};
+use super::passing::{Decided, Passing};
 use super::waiting::Waits;
 use crate::clock::Clock;
 use crate::recording::Recorder;
@@ -66,22 +67,29 @@ pub(super) async fn relay(
     let environment = &admitted.policy().settings.environment;
     let environment = environment.iter().map(|pattern| pattern.as_str().to_owned()).collect();
     let token = session.token().clone();
+    let (client, early) = client.admit()?;
     let mut driver = Driver {
         clock: ssh.clock,
         idle_limit: ssh.limits.idle,
         handshake_limit: ssh.limits.handshake,
-        four_eyes_limit: ssh.limits.four_eyes,
-        on_recording_failure: admitted.policy().on_recording_failure,
-        client: client.admit()?,
+        client,
         server: server.link,
-        relay: Relay::new(Rules { environment }),
-        channels: Channels::new(ssh.clock, admitted, authorized),
-        waits: Waits::default(),
-        session,
-        recorder,
+        passing: Passing {
+            clock: ssh.clock,
+            four_eyes_limit: ssh.limits.four_eyes,
+            on_recording_failure: admitted.policy().on_recording_failure,
+            relay: Relay::new(Rules { environment }),
+            channels: Channels::new(ssh.clock, admitted, authorized),
+            waits: Waits::default(),
+            session,
+            recorder,
+        },
         last_message: ssh.clock.now(),
     };
-    let result = driver.run(&token).await;
+    let result = match driver.adopt(early).await {
+        Ok(()) => driver.run(&token).await,
+        Err(stop) => Err(stop),
+    };
     let text = match &result {
         Ok(()) => "the session has ended".to_owned(),
         Err(stop) => stop.text(),
@@ -95,15 +103,9 @@ struct Driver<'s> {
     clock: Clock,
     idle_limit: Option<Duration>,
     handshake_limit: Duration,
-    four_eyes_limit: Duration,
-    on_recording_failure: OnRecordingFailure,
     client: Link,
     server: Link,
-    relay: Relay,
-    channels: Channels<'s>,
-    waits: Waits,
-    session: &'s mut Session,
-    recorder: &'s mut Option<Recorder>,
+    passing: Passing<'s>,
     last_message: Duration,
 }
 
@@ -119,6 +121,30 @@ enum Flow {
 }
 
 impl Driver<'_> {
+    /// Opens at the server what the client has opened before the server was there, and goes on with
+    /// what it has sent since.
+    async fn adopt(&mut self, early: Option<Early>) -> Result<(), Stop> {
+        let Some((open, client, ours, messages)) = early.and_then(Early::into_parts) else {
+            return Ok(());
+        };
+        self.pass_late(&open, Decided::Not)?;
+        self.passing.relay.adopt(client, ours).map_err(|error| broken(Side::Client, error))?;
+        let deadline = self.clock.now().saturating_add(self.handshake_limit);
+        let mut confirmed = false;
+        while !confirmed {
+            let message = self.server.message(deadline).await;
+            let message = message.map_err(|error| broken(Side::Server, error))?;
+            confirmed = message.first() == Some(&number::CHANNEL_OPEN_CONFIRMATION);
+            let leg = &mut self.client.leg;
+            if !self.passing.pass(Side::Server, &message, Decided::Not, leg)? {
+                let told = self.server.leg.unimplemented();
+                told.map_err(|error| broken(Side::Server, error))?;
+            }
+            self.answer()?;
+        }
+        messages.iter().try_for_each(|message| self.pass_late(message, Decided::Not))
+    }
+
     async fn run(&mut self, token: &CancellationToken) -> Result<(), Stop> {
         let mut rounds = 0_u32;
         loop {
@@ -129,13 +155,13 @@ impl Driver<'_> {
             if client == Flow::Ended || server == Flow::Ended {
                 return Ok(());
             }
-            if let Some(recorder) = self.recorder.as_mut() {
+            if let Some(recorder) = self.passing.recorder.as_mut() {
                 recorder.flush_if_due();
             }
             self.look_at_waits()?;
             rounds += 1;
             if token.is_cancelled() {
-                return Err(self.session.terminated());
+                return Err(self.passing.session.terminated());
             }
             if !sent && client == Flow::Quiet && server == Flow::Quiet {
                 self.wait(token).await?;
@@ -151,7 +177,7 @@ impl Driver<'_> {
     fn pump(&mut self, from: Side) -> Result<Flow, Stop> {
         let mut flow = Flow::Quiet;
         for _message in 0..MESSAGES_PER_TURN {
-            let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
+            let behind = self.passing.recorder.as_ref().is_some_and(Recorder::is_behind);
             let (sender, receiver) = legs(&mut self.client, &mut self.server, from);
             if behind || !has_room(sender, receiver) {
                 return Ok(flow);
@@ -165,18 +191,8 @@ impl Driver<'_> {
             match sender.leg.next(now).map_err(|error| broken(from, error))? {
                 Some(LegEvent::Message(message)) => {
                     self.last_message = now;
-                    let mut passing = Passing {
-                        now,
-                        four_eyes_limit: self.four_eyes_limit,
-                        on_recording_failure: self.on_recording_failure,
-                        relay: &mut self.relay,
-                        channels: &mut self.channels,
-                        waits: &mut self.waits,
-                        session: self.session,
-                        recorder: self.recorder,
-                        receiver: &mut receiver.leg,
-                    };
-                    if !passing.pass(from, message, Decided::Not)? {
+                    let leg = &mut receiver.leg;
+                    if !self.passing.pass(from, message, Decided::Not, leg)? {
                         sender.leg.unimplemented().map_err(|error| broken(from, error))?;
                     }
                     self.answer()?;
@@ -199,16 +215,16 @@ impl Driver<'_> {
 
     /// Goes on with what need not wait any more.
     fn look_at_waits(&mut self) -> Result<(), Stop> {
-        if self.waits.is_empty() {
+        if self.passing.waits.is_empty() {
             return Ok(());
         }
         let now = self.clock.now();
         // Who waits is not idle.
         self.last_message = now;
-        while let Some((request, reason)) = self.waits.given_up(now) {
+        while let Some((request, reason)) = self.passing.waits.given_up(now) {
             self.settle(request, Decided::Refused(reason))?;
         }
-        if self.waits.wants_sign_of_life(now) {
+        if self.passing.waits.wants_sign_of_life(now) {
             self.client.leg.sign_of_life().map_err(|error| broken(Side::Client, error))?;
         }
         Ok(())
@@ -218,45 +234,31 @@ impl Driver<'_> {
     fn decided(&mut self, request: Uuid, decision: Decision) -> Result<(), Stop> {
         let Decision { approved, by, reason } = decision;
         let event = Event::ApprovalDecided { request, approved, by, reason };
-        let timed = self.session.note(event);
-        if let Some(recorder) = self.recorder.as_mut() {
-            recorder.event(&timed);
-        }
+        self.passing.note(event);
         let refused = Decided::Refused(DenyReason::FourEyesRefused);
         self.settle(request, if approved { Decided::Approved } else { refused })
     }
 
     /// Goes on with a message that waited, and with what the client sent behind it.
     fn settle(&mut self, request: Uuid, decided: Decided) -> Result<(), Stop> {
-        let Some(wait) = self.waits.take(request) else { return Ok(()) };
-        self.session.withdraw(request);
-        self.relay.resume(&wait.ticket);
+        let Some(wait) = self.passing.waits.take(request) else { return Ok(()) };
+        self.passing.session.withdraw(request);
+        self.passing.relay.resume(&wait.ticket);
         self.pass_late(&wait.message, decided)?;
         wait.later.iter().try_for_each(|message| self.pass_late(message, Decided::Not))
     }
 
     /// Passes on a message of the client that has waited.
     fn pass_late(&mut self, message: &[u8], decided: Decided) -> Result<(), Stop> {
-        let mut passing = Passing {
-            now: self.clock.now(),
-            four_eyes_limit: self.four_eyes_limit,
-            on_recording_failure: self.on_recording_failure,
-            relay: &mut self.relay,
-            channels: &mut self.channels,
-            waits: &mut self.waits,
-            session: self.session,
-            recorder: self.recorder,
-            receiver: &mut self.server.leg,
-        };
         // Only messages that are known wait.
-        passing.pass(Side::Client, message, decided)?;
+        self.passing.pass(Side::Client, message, decided, &mut self.server.leg)?;
         self.answer()
     }
 
     /// Sends the relay's own messages.
     fn answer(&mut self) -> Result<(), Stop> {
         for side in [Side::Client, Side::Server] {
-            for message in self.relay.answers(side) {
+            for message in self.passing.relay.answers(side) {
                 let (leg, _other) = legs(&mut self.client, &mut self.server, side);
                 leg.leg.send(&[&message]).map_err(|error| broken(side, error))?;
             }
@@ -269,8 +271,8 @@ impl Driver<'_> {
         let now = self.clock.now();
         self.check_limits(now)?;
         let mut until = now.saturating_add(TICK);
-        let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
-        if let Some(flush_at) = self.recorder.as_ref().and_then(Recorder::flush_at)
+        let behind = self.passing.recorder.as_ref().is_some_and(Recorder::is_behind);
+        if let Some(flush_at) = self.passing.recorder.as_ref().and_then(Recorder::flush_at)
             && !behind
         {
             until = until.min(flush_at);
@@ -280,14 +282,14 @@ impl Driver<'_> {
         };
         let (client, server) = (&self.client, &self.server);
         let caught_up = async {
-            match self.recorder.as_mut() {
+            match self.passing.recorder.as_mut() {
                 Some(recorder) if behind => recorder.caught_up().await,
                 _ => std::future::pending().await,
             }
         };
         let recorded = tokio::select! {
             () = token.cancelled() => Ok(()),
-            (request, decision) = self.session.decision(), if !self.waits.is_empty() => {
+            (request, decision) = self.passing.session.decision(), if !self.passing.waits.is_empty() => {
                 return self.decided(request, decision);
             }
             ready = client.stream.readable(), if reads(client, server) => {
@@ -311,9 +313,7 @@ impl Driver<'_> {
                 Ok(())
             }
         };
-        recorded.or_else(|error| {
-            recording_failed(self.session, self.recorder, self.on_recording_failure, error)
-        })
+        recorded.or_else(|error| self.passing.recording_failed(error))
     }
 
     fn check_limits(&self, now: Duration) -> Result<(), Stop> {

@@ -6,6 +6,7 @@ mod model;
 use super::tap::Stream;
 use super::*;
 use crate::cursor::Writer;
+use crate::message::channel::data;
 
 fn relay() -> Relay {
     Relay::new(Rules { environment: vec!["LANG".to_owned(), "LC_*".to_owned()] })
@@ -44,12 +45,6 @@ fn request(recipient: u32, kind: &[u8], want_reply: bool, details: &[u8]) -> Vec
 fn text(value: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new();
     writer.string(value);
-    writer.into_bytes()
-}
-
-fn data(recipient: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::message(number::CHANNEL_DATA);
-    writer.u32(recipient).string(bytes);
     writer.into_bytes()
 }
 
