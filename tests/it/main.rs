@@ -27,6 +27,8 @@ mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
 #[cfg(test)]
+mod ssh_hostkeys;
+#[cfg(test)]
 mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;

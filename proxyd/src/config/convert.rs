@@ -53,11 +53,16 @@ pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy
 pub(super) fn default_settings() -> Option<SshSettings> {
     let document = DeValue::Table(DeTable::parse(DEFAULT_SETTINGS).ok()?.into_inner());
     let node = Node { value: &document, span: None, key: String::new() };
-    settings(&file::Settings::read(&node, &mut Problems::default())?)
+    let problems = &mut Problems::default();
+    settings(Path::new(""), &file::Settings::read(&node, problems)?, problems)
 }
 
-/// One settings policy.
-pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
+/// One settings policy; notes key files that are missing or open to others.
+pub(super) fn settings(
+    directory: &Path,
+    section: &file::Settings,
+    problems: &mut Problems,
+) -> Option<SshSettings> {
     let (client, server) = (section.client_side.get()?, section.server_side.get()?);
     Some(SshSettings {
         name: section.name.get()?.0.clone(),
@@ -67,6 +72,7 @@ pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
         client_side: ClientSide {
             algorithms: algorithms(&client.kex, &client.ciphers, &client.macs)?,
             host_keys: client.host_keys.get()?.clone(),
+            host_key_files: secret_files(directory, &client.host_key_files, problems)?,
         },
         server_side: ServerSide {
             algorithms: algorithms(&server.kex, &server.ciphers, &server.macs)?,
@@ -311,6 +317,16 @@ pub(super) fn storage(directory: &Path, section: &file::Storage) -> Option<Stora
 
 fn names(field: &Field<Vec<Name>>) -> Option<Vec<String>> {
     Some(field.get()?.iter().map(|name| name.0.clone()).collect())
+}
+
+fn secret_files(
+    directory: &Path,
+    field: &Field<Vec<FilePath>>,
+    problems: &mut Problems,
+) -> Option<Vec<PathBuf>> {
+    let files: Vec<PathBuf> = field.get()?.iter().map(|file| directory.join(&file.0)).collect();
+    files.iter().for_each(|file| semantic::check_secret_file(file, field, problems));
+    Some(files)
 }
 
 fn path(directory: &Path, field: &Field<FilePath>) -> Option<PathBuf> {

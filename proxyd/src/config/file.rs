@@ -237,6 +237,11 @@ section! {
         macs: Vec<Mac> = Or(vec![]);
         /// Types of the host keys shown to clients.
         host_keys: Vec<HostKeyType> = Or(vec![]);
+        /// Files with the private host keys shown to clients, one for each type, such as those of
+        /// the server itself; `host_keys` has no effect then. They are read for each connection.
+        /// Without any, keys are made for each server address and port that clients connect to,
+        /// which with in-band targets is the gateway's own.
+        host_key_files: Vec<FilePath> = Or(vec![]);
     }
 }
 

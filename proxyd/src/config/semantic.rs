@@ -17,7 +17,6 @@ use super::choice::{Interface, Mode};
 use super::file::{self, File};
 use super::report::Problems;
 use super::section::Field;
-use super::value::FilePath;
 
 /// Names that a help text lists before it stops.
 const HELP_NAMES_MAX: usize = 10;
@@ -221,7 +220,7 @@ fn ignored_in_bridge_mode(field: &Field<Vec<Interface>>, problems: &mut Problems
 
 /// Notes a secret that is not there, or that others can read; a warning, because the file may be
 /// checked on another machine than it is used on.
-pub(super) fn check_secret_file(path: &Path, field: &Field<FilePath>, problems: &mut Problems) {
+pub(super) fn check_secret_file<T>(path: &Path, field: &Field<T>, problems: &mut Problems) {
     let message = match fs::metadata(path) {
         Err(error) => format!("cannot look at {}: {error}", path.display()),
         Ok(metadata) if metadata.permissions().mode() & OTHERS_MODE != 0 => {
