@@ -49,12 +49,14 @@ pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy
 pub(super) fn default_settings() -> Option<SshSettings> {
     let document = DeValue::Table(DeTable::parse(DEFAULT_SETTINGS).ok()?.into_inner());
     let node = Node { value: &document, span: None, key: String::new() };
-    settings(&file::Settings::read(&node, &mut Problems::default())?)
+    let problems = &mut Problems::default();
+    settings(&file::Settings::read(&node, problems)?, problems)
 }
 
-/// One settings policy.
-pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
+/// One settings policy; notes weak algorithms that clients are offered.
+pub(super) fn settings(section: &file::Settings, problems: &mut Problems) -> Option<SshSettings> {
     let (client, server) = (section.client_side.get()?, section.server_side.get()?);
+    semantic::check_client_algorithms(client, problems);
     Some(SshSettings {
         name: section.name.get()?.0.clone(),
         pre_channel_check: *section.pre_channel_check.get()?,
@@ -66,6 +68,8 @@ pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
         },
         server_side: ServerSide {
             algorithms: algorithms(&server.kex, &server.ciphers, &server.macs)?,
+            legacy: *server.legacy.get()?,
+            rekey: *server.rekey.get()?,
             host_key_check: *server.host_key_check.get()?,
         },
         environment: section.environment.get()?.clone(),
@@ -78,9 +82,9 @@ fn algorithms(
     macs: &Field<Vec<Mac>>,
 ) -> Option<Algorithms> {
     Some(Algorithms {
-        kex: kex.get()?.iter().map(|kex| kex.0.to_owned()).collect(),
-        ciphers: ciphers.get()?.iter().map(|cipher| cipher.0.to_owned()).collect(),
-        macs: macs.get()?.iter().map(|mac| mac.0.to_owned()).collect(),
+        kex: kex.get()?.iter().map(|kex| kex.0.name().to_owned()).collect(),
+        ciphers: ciphers.get()?.iter().map(|cipher| cipher.0.name().to_owned()).collect(),
+        macs: macs.get()?.iter().map(|mac| mac.0.name().to_owned()).collect(),
     })
 }
 

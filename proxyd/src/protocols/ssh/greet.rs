@@ -7,7 +7,7 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::settings::HostKeyType;
 use proxyd_ssh::message::text::clean;
 use proxyd_ssh::transport::{
-    Algorithms, Cipher, KexMethod, KeyAlgorithm, Leg, RekeyLimits, ServerConfig, Version,
+    Algorithms, Cipher, KexMethod, KeyAlgorithm, Leg, Mac, RekeyLimits, ServerConfig, Version,
 };
 use tracing::debug;
 
@@ -34,7 +34,7 @@ pub(super) async fn greet(
     let settings = &admitted.policy().settings;
     let server = admitted.flow().original_destination;
     let types = match settings.client_side.host_keys.as_slice() {
-        [] => HostKeyType::ALL,
+        [] => HostKeyType::DEFAULT,
         some => some,
     };
     let host_keys = ssh
@@ -46,7 +46,7 @@ pub(super) async fn greet(
     let config = ServerConfig {
         version: version.map_err(|error| Stop::gateway("handshake", error))?,
         host_keys,
-        algorithms: algorithms(&settings.client_side.algorithms),
+        algorithms: algorithms(&settings.client_side.algorithms, Algorithms::recommended()),
         sig_algs: KeyAlgorithm::ALL.to_vec(),
         rekey: RekeyLimits::recommended(),
     };
@@ -99,14 +99,20 @@ const KEY_EXCHANGE_FAILED: u32 = 3;
 /// Bytes of the client's version that are kept; RFC 4253 section 4.2 allows 255.
 const VERSION_BYTES_MAX: usize = 255;
 
-/// The policy's lists; an empty one is the library's own.
-pub(super) fn algorithms(policy: &proxyd_policy::settings::Algorithms) -> Algorithms {
-    let mut algorithms = Algorithms::recommended();
+/// The policy's lists; an empty one is that of `default`.
+pub(super) fn algorithms(
+    policy: &proxyd_policy::settings::Algorithms,
+    default: Algorithms,
+) -> Algorithms {
+    let mut algorithms = default;
     if !policy.kex.is_empty() {
         algorithms.kex = listed(&policy.kex, &KexMethod::ALL, KexMethod::name);
     }
     if !policy.ciphers.is_empty() {
         algorithms.ciphers = listed(&policy.ciphers, &Cipher::ALL, Cipher::name);
+    }
+    if !policy.macs.is_empty() {
+        algorithms.macs = listed(&policy.macs, &Mac::ALL, Mac::name);
     }
     algorithms
 }
