@@ -25,6 +25,8 @@ mod ssh_denied;
 #[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]
+mod ssh_transport;
+#[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod steering_attacks;
