@@ -1,5 +1,5 @@
-//! Every key exchange, cipher, MAC and type of host key with OpenSSH on both sides, old servers, and
-//! what an auditor makes of our offer.
+//! Every key exchange, cipher, MAC and type of host key with OpenSSH on both sides, old servers,
+//! and what an auditor makes of our offer.
 
 use e2e::peer::ssh::Client;
 use e2e::peer::sshd::{self, Sshd};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use proxyd_ssh::transport::{
-    Algorithms, ClientConfig, HostKey, KeyAlgorithm, KexMethod, Leg, RekeyLimits, ServerConfig,
+    Algorithms, ClientConfig, HostKey, KexMethod, KeyAlgorithm, Leg, RekeyLimits, ServerConfig,
     Version,
 };
 
