@@ -33,6 +33,8 @@ mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]
+mod ssh_transport;
+#[cfg(test)]
 mod stage;
 #[cfg(test)]
 mod steering_attacks;

@@ -57,13 +57,15 @@ pub(super) fn default_settings() -> Option<SshSettings> {
     settings(Path::new(""), &file::Settings::read(&node, problems)?, problems)
 }
 
-/// One settings policy; notes key files that are missing or open to others.
+/// One settings policy; notes weak algorithms that clients are offered, and key files that are
+/// missing or open to others.
 pub(super) fn settings(
     directory: &Path,
     section: &file::Settings,
     problems: &mut Problems,
 ) -> Option<SshSettings> {
     let (client, server) = (section.client_side.get()?, section.server_side.get()?);
+    semantic::check_client_algorithms(client, problems);
     Some(SshSettings {
         name: section.name.get()?.0.clone(),
         pre_channel_check: *section.pre_channel_check.get()?,
@@ -76,6 +78,8 @@ pub(super) fn settings(
         },
         server_side: ServerSide {
             algorithms: algorithms(&server.kex, &server.ciphers, &server.macs)?,
+            legacy: *server.legacy.get()?,
+            rekey: *server.rekey.get()?,
             host_key_check: *server.host_key_check.get()?,
         },
         environment: section.environment.get()?.clone(),
@@ -88,9 +92,9 @@ fn algorithms(
     macs: &Field<Vec<Mac>>,
 ) -> Option<Algorithms> {
     Some(Algorithms {
-        kex: kex.get()?.iter().map(|kex| kex.0.to_owned()).collect(),
-        ciphers: ciphers.get()?.iter().map(|cipher| cipher.0.to_owned()).collect(),
-        macs: macs.get()?.iter().map(|mac| mac.0.to_owned()).collect(),
+        kex: kex.get()?.iter().map(|kex| kex.0.name().to_owned()).collect(),
+        ciphers: ciphers.get()?.iter().map(|cipher| cipher.0.name().to_owned()).collect(),
+        macs: macs.get()?.iter().map(|mac| mac.0.name().to_owned()).collect(),
     })
 }
 

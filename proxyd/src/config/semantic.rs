@@ -85,6 +85,31 @@ pub(super) fn check_mark(file: &File, problems: &mut Problems) {
     }
 }
 
+/// Notes algorithms that clients are offered and that are weak: they are for old servers.
+pub(super) fn check_client_algorithms(section: &file::ClientSide, problems: &mut Problems) {
+    let kex = section.kex.get().into_iter().flatten();
+    let kex = kex.filter(|kex| kex.0.is_legacy()).map(|kex| kex.0.name());
+    warn_weak(&section.kex, kex, problems);
+    let ciphers = section.ciphers.get().into_iter().flatten();
+    let ciphers = ciphers.filter(|cipher| cipher.0.is_legacy()).map(|cipher| cipher.0.name());
+    warn_weak(&section.ciphers, ciphers, problems);
+    let macs = section.macs.get().into_iter().flatten();
+    let macs = macs.filter(|mac| mac.0.is_legacy()).map(|mac| mac.0.name());
+    warn_weak(&section.macs, macs, problems);
+}
+
+fn warn_weak<T>(
+    field: &Field<T>,
+    names: impl Iterator<Item = &'static str>,
+    problems: &mut Problems,
+) {
+    let names: Vec<&str> = names.collect();
+    if !names.is_empty() {
+        let message = format!("offers clients what is weak: {}", names.join(", "));
+        problems.warning(&field.span, &field.key, message);
+    }
+}
+
 /// Notes audit policies that ask for trails that prove nothing.
 pub(super) fn check_signing(list: &Field<Vec<file::Audit>>, problems: &mut Problems) {
     for field in list.get().into_iter().flatten().map(|section| &section.sign) {

@@ -8,7 +8,8 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::settings::HostKeyType;
 use proxyd_ssh::message::text::clean;
 use proxyd_ssh::transport::{
-    Algorithms, Cipher, HostKey, KexMethod, KeyAlgorithm, Leg, RekeyLimits, ServerConfig, Version,
+    Algorithms, Cipher, HostKey, KexMethod, KeyAlgorithm, Leg, Mac, RekeyLimits, ServerConfig,
+    Version,
 };
 use tracing::debug;
 
@@ -39,7 +40,7 @@ pub(super) async fn greet(
     let config = ServerConfig {
         version: version.map_err(|error| Stop::gateway("handshake", error))?,
         host_keys,
-        algorithms: algorithms(&settings.client_side.algorithms),
+        algorithms: algorithms(&settings.client_side.algorithms, Algorithms::recommended()),
         sig_algs: KeyAlgorithm::ALL.to_vec(),
         rekey: RekeyLimits::recommended(),
     };
@@ -72,7 +73,7 @@ async fn host_keys(ssh: &Ssh, admitted: &Admitted) -> Result<Vec<Arc<HostKey>>, 
         return Ok(keys.into_iter().map(Arc::new).collect());
     }
     let types = match side.host_keys.as_slice() {
-        [] => HostKeyType::ALL,
+        [] => HostKeyType::DEFAULT,
         some => some,
     };
     let server = admitted.flow().original_destination;
@@ -108,14 +109,20 @@ const KEY_EXCHANGE_FAILED: u32 = 3;
 /// Bytes of the client's version that are kept; RFC 4253 section 4.2 allows 255.
 const VERSION_BYTES_MAX: usize = 255;
 
-/// The policy's lists; an empty one is the library's own.
-pub(super) fn algorithms(policy: &proxyd_policy::settings::Algorithms) -> Algorithms {
-    let mut algorithms = Algorithms::recommended();
+/// The policy's lists; an empty one is that of `default`.
+pub(super) fn algorithms(
+    policy: &proxyd_policy::settings::Algorithms,
+    default: Algorithms,
+) -> Algorithms {
+    let mut algorithms = default;
     if !policy.kex.is_empty() {
         algorithms.kex = listed(&policy.kex, &KexMethod::ALL, KexMethod::name);
     }
     if !policy.ciphers.is_empty() {
         algorithms.ciphers = listed(&policy.ciphers, &Cipher::ALL, Cipher::name);
+    }
+    if !policy.macs.is_empty() {
+        algorithms.macs = listed(&policy.macs, &Mac::ALL, Mac::name);
     }
     algorithms
 }
