@@ -8,7 +8,7 @@ use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
 use proxyd_ssh::transport::HostKey;
 use thiserror::Error as ThisError;
 use tokio::sync::Semaphore;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::store::host_keys::KnownKey;
@@ -85,43 +85,57 @@ impl HostKeys {
         server: SocketAddr,
         types: &[HostKeyType],
     ) -> Result<Vec<Arc<HostKey>>, HostKeysError> {
-        let mut keys = Vec::new();
-        for kind in types {
-            keys.push(Arc::new(self.shown_key(server, *kind).await?));
+        let mut stored = self.stored(server, types).await?;
+        if stored.contains(&None) {
+            stored = self.make_shown_keys(server, types).await?;
         }
-        Ok(keys)
-    }
-
-    async fn shown_key(
-        &self,
-        server: SocketAddr,
-        kind: HostKeyType,
-    ) -> Result<HostKey, HostKeysError> {
         let damaged = |source| HostKeysError::Key { server, source };
-        let pkcs8 = match self.store.shown_key(server, key_name(kind)).await? {
-            Some(pkcs8) => pkcs8,
-            None => self.make_shown_key(server, kind).await?,
-        };
-        HostKey::from_pkcs8(&pkcs8).map_err(damaged)
+        let read = |pkcs8: Vec<u8>| HostKey::from_pkcs8(&pkcs8).map(Arc::new).map_err(damaged);
+        stored.into_iter().flatten().map(read).collect()
     }
 
-    /// Makes a key, unless somebody else has while we waited for our turn.
-    async fn make_shown_key(
+    /// The stored keys of these types, in PKCS#8.
+    async fn stored(
         &self,
         server: SocketAddr,
-        kind: HostKeyType,
-    ) -> Result<Vec<u8>, HostKeysError> {
+        types: &[HostKeyType],
+    ) -> Result<Vec<Option<Vec<u8>>>, HostKeysError> {
+        let mut stored = Vec::new();
+        for kind in types {
+            stored.push(self.store.shown_key(server, key_name(*kind)).await?);
+        }
+        Ok(stored)
+    }
+
+    /// Makes the keys that are missing, in one go, unless somebody else has while we waited for
+    /// our turn.
+    async fn make_shown_keys(
+        &self,
+        server: SocketAddr,
+        types: &[HostKeyType],
+    ) -> Result<Vec<Option<Vec<u8>>>, HostKeysError> {
         let interrupted = HostKeysError::Interrupted { server };
         let Ok(_turn) = self.making.acquire().await else { return Err(interrupted) };
-        if let Some(pkcs8) = self.store.shown_key(server, key_name(kind)).await? {
-            return Ok(pkcs8);
-        }
+        let mut stored = self.stored(server, types).await?;
+        let pairs = types.iter().zip(&stored);
+        let missing: Vec<_> =
+            pairs.filter(|(_, stored)| stored.is_none()).map(|(kind, _)| *kind).collect();
         // An RSA key takes a good part of a second; other sessions must not wait for it.
-        let Ok(made) = tokio::task::spawn_blocking(move || make_key(kind)).await else {
-            return Err(interrupted);
-        };
-        let pkcs8 = made.map_err(|source| HostKeysError::Key { server, source })?;
-        Ok(self.store.keep_shown_key(server, key_name(kind), &pkcs8).await?)
+        let making = tokio::task::spawn_blocking(move || {
+            missing.into_iter().map(make_key).collect::<Result<Vec<_>, _>>()
+        });
+        let Ok(made) = making.await else { return Err(interrupted) };
+        let made = made.map_err(|source| HostKeysError::Key { server, source })?;
+        let mut made = made.into_iter();
+        for (kind, slot) in types.iter().zip(&mut stored) {
+            if slot.is_none()
+                && let Some(pkcs8) = made.next()
+            {
+                let name = key_name(*kind);
+                *slot = Some(self.store.keep_shown_key(server, name, &pkcs8).await?);
+            }
+        }
+        Ok(stored)
     }
 
     /// The types of the keys by which `server` is known, to be asked for first: a server with
@@ -156,7 +170,7 @@ impl HostKeys {
         if known.is_empty() {
             return Ok(Err(DenyReason::HostKeyUnknown));
         }
-        error!(%server, algorithm, "Host key of a server has changed");
+        warn!(%server, algorithm, "Host key of a server has changed");
         Ok(Err(DenyReason::HostKeyChanged))
     }
 }
@@ -165,6 +179,7 @@ impl HostKeys {
 const fn key_name(kind: HostKeyType) -> &'static str {
     match kind {
         HostKeyType::Ed25519 => "ssh-ed25519",
+        HostKeyType::Ecdsa => "ecdsa-sha2-nistp256",
         HostKeyType::Rsa => "ssh-rsa",
     }
 }
@@ -172,6 +187,7 @@ const fn key_name(kind: HostKeyType) -> &'static str {
 fn make_key(kind: HostKeyType) -> Result<Vec<u8>, proxyd_ssh::Error> {
     let key = match kind {
         HostKeyType::Ed25519 => HostKey::generate_ed25519()?,
+        HostKeyType::Ecdsa => HostKey::generate_ecdsa()?,
         HostKeyType::Rsa => HostKey::generate_rsa()?,
     };
     Ok(key.to_pkcs8()?.to_vec())

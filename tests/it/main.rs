@@ -33,9 +33,13 @@ mod ssh_forward;
 #[cfg(test)]
 mod ssh_four_eyes;
 #[cfg(test)]
+mod ssh_hostkeys;
+#[cfg(test)]
 mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;
+#[cfg(test)]
+mod ssh_transport;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 use crate::ebpf;
 
 /// Debian packages, and what each is for.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("build-essential", "compiles the C and assembler parts of the crypto library"),
     ("iproute2", "network namespaces of the tests"),
     ("iputils-ping", "packets in the tests that are not TCP"),
@@ -21,6 +21,7 @@ const PACKAGES: [(&str, &str); 11] = [
     ("openssh-server", "the real server of the tests"),
     ("openssh-sftp-server", "file transfers in the tests"),
     ("procps", "kernel settings of the tests"),
+    ("ssh-audit", "judges in the tests what clients are offered"),
     ("sshpass", "passwords for the real client"),
     ("tcpdump", "what is on the wire in the tests"),
     ("tmux", "terminals in the tests"),

@@ -11,7 +11,7 @@ use super::file::GatewayMethod;
 use super::report::Problems;
 use super::section::Need::{Or, Required};
 use super::section::{SectionDoc, section};
-use super::value::{Int, Node, NonEmpty, Port, Value, quote, read_word, words};
+use super::value::{Int, Node, NonEmpty, Port, Value, one_of, quote, read_word, words};
 
 /// The SSH port (RFC 4253 section 4.1).
 const SSH_PORT: u32 = 22;
@@ -95,28 +95,42 @@ pub(crate) enum StoreKind {
 
 words!(StoreKind: "local" => StoreKind::Local; later "plugin");
 
-/// Declares a type for the names of one kind of algorithm.
+/// Declares a type for one kind of algorithm, written as the names that the SSH layer knows.
 macro_rules! algorithms {
-    ($(#[doc = $doc:literal])+ $name:ident: $($word:literal),+) => {
+    ($(#[doc = $doc:literal])+ $name:ident: $algorithm:ty) => {
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) struct $name(pub(crate) &'static str);
+        pub(crate) struct $name(pub(crate) $algorithm);
 
-        words!($name: $($word => $name($word)),+);
+        impl Value for $name {
+            fn describe() -> String {
+                let words = <$algorithm>::ALL.map(|algorithm| (algorithm.name(), algorithm));
+                format!("one of {}", one_of(&words))
+            }
+
+            fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
+                let words = <$algorithm>::ALL.map(|algorithm| (algorithm.name(), algorithm));
+                read_word(node, &words, &[], problems).map(Self)
+            }
+
+            fn write(&self) -> Option<String> {
+                Some(quote(self.0.name()))
+            }
+        }
     };
 }
 
 algorithms! {
     /// A key exchange method.
-    Kex: "mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org"
+    Kex: proxyd_ssh::transport::KexMethod
 }
 algorithms! {
     /// A cipher.
-    Cipher: "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"
+    Cipher: proxyd_ssh::transport::Cipher
 }
 algorithms! {
     /// A MAC.
-    Mac: "hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"
+    Mac: proxyd_ssh::transport::Mac
 }
 
 /// How the server is chosen.

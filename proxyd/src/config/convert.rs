@@ -53,12 +53,19 @@ pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy
 pub(super) fn default_settings() -> Option<SshSettings> {
     let document = DeValue::Table(DeTable::parse(DEFAULT_SETTINGS).ok()?.into_inner());
     let node = Node { value: &document, span: None, key: String::new() };
-    settings(&file::Settings::read(&node, &mut Problems::default())?)
+    let problems = &mut Problems::default();
+    settings(Path::new(""), &file::Settings::read(&node, problems)?, problems)
 }
 
-/// One settings policy.
-pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
+/// One settings policy; notes weak algorithms that clients are offered, and key files that are
+/// missing or open to others.
+pub(super) fn settings(
+    directory: &Path,
+    section: &file::Settings,
+    problems: &mut Problems,
+) -> Option<SshSettings> {
     let (client, server) = (section.client_side.get()?, section.server_side.get()?);
+    semantic::check_client_algorithms(client, problems);
     Some(SshSettings {
         name: section.name.get()?.0.clone(),
         pre_channel_check: *section.pre_channel_check.get()?,
@@ -67,9 +74,12 @@ pub(super) fn settings(section: &file::Settings) -> Option<SshSettings> {
         client_side: ClientSide {
             algorithms: algorithms(&client.kex, &client.ciphers, &client.macs)?,
             host_keys: client.host_keys.get()?.clone(),
+            host_key_files: secret_files(directory, &client.host_key_files, problems)?,
         },
         server_side: ServerSide {
             algorithms: algorithms(&server.kex, &server.ciphers, &server.macs)?,
+            legacy: *server.legacy.get()?,
+            rekey: *server.rekey.get()?,
             host_key_check: *server.host_key_check.get()?,
         },
         environment: section.environment.get()?.clone(),
@@ -82,9 +92,9 @@ fn algorithms(
     macs: &Field<Vec<Mac>>,
 ) -> Option<Algorithms> {
     Some(Algorithms {
-        kex: kex.get()?.iter().map(|kex| kex.0.to_owned()).collect(),
-        ciphers: ciphers.get()?.iter().map(|cipher| cipher.0.to_owned()).collect(),
-        macs: macs.get()?.iter().map(|mac| mac.0.to_owned()).collect(),
+        kex: kex.get()?.iter().map(|kex| kex.0.name().to_owned()).collect(),
+        ciphers: ciphers.get()?.iter().map(|cipher| cipher.0.name().to_owned()).collect(),
+        macs: macs.get()?.iter().map(|mac| mac.0.name().to_owned()).collect(),
     })
 }
 
@@ -326,6 +336,16 @@ pub(super) fn storage(directory: &Path, section: &file::Storage) -> Option<Stora
 
 fn names(field: &Field<Vec<Name>>) -> Option<Vec<String>> {
     Some(field.get()?.iter().map(|name| name.0.clone()).collect())
+}
+
+fn secret_files(
+    directory: &Path,
+    field: &Field<Vec<FilePath>>,
+    problems: &mut Problems,
+) -> Option<Vec<PathBuf>> {
+    let files: Vec<PathBuf> = field.get()?.iter().map(|file| directory.join(&file.0)).collect();
+    files.iter().for_each(|file| semantic::check_secret_file(file, field, problems));
+    Some(files)
 }
 
 fn path(directory: &Path, field: &Field<FilePath>) -> Option<PathBuf> {

@@ -8,7 +8,7 @@ use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, OnReload, Proto
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{HostPattern, PortRange};
 use proxyd_policy::pattern::Pattern;
-use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
+use proxyd_policy::settings::{HostKeyCheck, HostKeyType, Rekey};
 use proxyd_policy::time::Window;
 
 use super::FastPath;
@@ -232,26 +232,39 @@ section! {
 section! {
     /// What clients are offered, in order of preference. An empty list is the safe list of proxyd.
     ClientSide {
-        /// Key exchange methods.
+        /// Key exchange methods. The safe list has no "ecdh-sha2-nistp256", "ecdh-sha2-nistp384",
+        /// "ecdh-sha2-nistp521" and "diffie-hellman-group18-sha512", which can be written out.
         kex: Vec<Kex> = Or(vec![]);
         /// Ciphers.
         ciphers: Vec<Cipher> = Or(vec![]);
-        /// MACs; the ciphers of this version bring their own, so that none of these is used.
+        /// MACs, for the ciphers in "ctr" and "cbc" mode; the others bring their own.
         macs: Vec<Mac> = Or(vec![]);
-        /// Types of the host keys shown to clients.
+        /// Types of the host keys shown to clients. An empty list is "ed25519" and "rsa".
         host_keys: Vec<HostKeyType> = Or(vec![]);
+        /// Files with the private host keys shown to clients, one for each type, such as those of
+        /// the server itself; `host_keys` has no effect then. They are read for each connection.
+        /// Without any, keys are made for each server address and port that clients connect to,
+        /// which with in-band targets is the gateway's own.
+        host_key_files: Vec<FilePath> = Or(vec![]);
     }
 }
 
 section! {
-    /// What servers are offered, in order of preference, and how they are checked.
+    /// What servers are offered, in order of preference, and how they are checked. An empty list is
+    /// everything that is safe.
     ServerSide {
         /// Key exchange methods.
         kex: Vec<Kex> = Or(vec![]);
         /// Ciphers.
         ciphers: Vec<Cipher> = Or(vec![]);
-        /// MACs; the ciphers of this version bring their own, so that none of these is used.
+        /// MACs, for the ciphers in "ctr" and "cbc" mode; the others bring their own.
         macs: Vec<Mac> = Or(vec![]);
+        /// Offers what only old servers need after everything else: SHA-1 in key exchange, MACs and
+        /// RSA signatures, groups of 1024 bits, and ciphers in "cbc" mode.
+        legacy: bool = Or(false);
+        /// "on": exchange keys again after 4 GiB of AES, 1 GiB of another cipher, or an hour.
+        /// "off": never ask a server to, which some old ones do not survive.
+        rekey: Rekey = Or(Rekey::On);
         /// "accept-first": keep the first host key of a server and refuse any other later. "known":
         /// accept kept keys only. "off": accept any key.
         host_key_check: HostKeyCheck = Or(HostKeyCheck::AcceptFirst);

@@ -98,7 +98,7 @@ impl Policies {
                 &file.settings_policy,
                 |settings| &settings.name,
                 problems,
-                |section, _| convert::settings(section),
+                |section, problems| convert::settings(directory, section, problems),
             ),
             default_settings: convert::default_settings().map(Arc::new),
             authentication: Entries::new(

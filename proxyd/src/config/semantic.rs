@@ -17,7 +17,6 @@ use super::choice::{Interface, Mode};
 use super::file::{self, File};
 use super::report::Problems;
 use super::section::Field;
-use super::value::FilePath;
 
 /// Names that a help text lists before it stops.
 const HELP_NAMES_MAX: usize = 10;
@@ -83,6 +82,31 @@ pub(super) fn check_mark(file: &File, problems: &mut Problems) {
         problems.error(&field.span, &field.key, "is not a single bit");
     } else if mark == SOCKET_MARK {
         problems.error(&field.span, &field.key, "is the bit that marks proxyd's own sockets");
+    }
+}
+
+/// Notes algorithms that clients are offered and that are weak: they are for old servers.
+pub(super) fn check_client_algorithms(section: &file::ClientSide, problems: &mut Problems) {
+    let kex = section.kex.get().into_iter().flatten();
+    let kex = kex.filter(|kex| kex.0.is_legacy()).map(|kex| kex.0.name());
+    warn_weak(&section.kex, kex, problems);
+    let ciphers = section.ciphers.get().into_iter().flatten();
+    let ciphers = ciphers.filter(|cipher| cipher.0.is_legacy()).map(|cipher| cipher.0.name());
+    warn_weak(&section.ciphers, ciphers, problems);
+    let macs = section.macs.get().into_iter().flatten();
+    let macs = macs.filter(|mac| mac.0.is_legacy()).map(|mac| mac.0.name());
+    warn_weak(&section.macs, macs, problems);
+}
+
+fn warn_weak<T>(
+    field: &Field<T>,
+    names: impl Iterator<Item = &'static str>,
+    problems: &mut Problems,
+) {
+    let names: Vec<&str> = names.collect();
+    if !names.is_empty() {
+        let message = format!("offers clients what is weak: {}", names.join(", "));
+        problems.warning(&field.span, &field.key, message);
     }
 }
 
@@ -276,7 +300,7 @@ fn ignored_in_bridge_mode(field: &Field<Vec<Interface>>, problems: &mut Problems
 
 /// Notes a secret that is not there, or that others can read; a warning, because the file may be
 /// checked on another machine than it is used on.
-pub(super) fn check_secret_file(path: &Path, field: &Field<FilePath>, problems: &mut Problems) {
+pub(super) fn check_secret_file<T>(path: &Path, field: &Field<T>, problems: &mut Problems) {
     let message = match fs::metadata(path) {
         Err(error) => format!("cannot look at {}: {error}", path.display()),
         Ok(metadata) if metadata.permissions().mode() & OTHERS_MODE != 0 => {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use proxyd_policy::connection::{OnProxyDown, OnReload};
-use proxyd_policy::settings::HostKeyCheck;
+use proxyd_policy::settings::{HostKeyCheck, Rekey};
 use proxyd_policy::time::Weekday;
 
 use super::report::{Problem, Report};
@@ -228,6 +228,14 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
          \"forward\"",
     ),
     (
+        "unknown cipher",
+        "kex = [\"curve25519-sha256\"]",
+        "macs = [\"hmac-md5\"]",
+        "settings_policy[0].client_side.macs[0]: \"hmac-md5\" is not one of: \
+         \"hmac-sha2-256-etm@openssh.com\", \"hmac-sha2-512-etm@openssh.com\", \
+         \"hmac-sha2-256\", \"hmac-sha2-512\", \"hmac-sha1-etm@openssh.com\", \"hmac-sha1\"",
+    ),
+    (
         "condition of another type",
         "\"session-sftp\"",
         "\"session-sftp\"\ncommands = [\"id\"]",
@@ -383,6 +391,37 @@ key_file = "keys/root"
     let policy = config.policy.connection_policies.first().unwrap();
     let entry = policy.credential_store.as_ref().and_then(|store| store.entries.first()).unwrap();
     assert_eq!(entry.key_file, directory.path().join("keys/root"));
+}
+
+/// Every name is known on both sides; weak ones are worth a warning on the clients' alone.
+#[test]
+fn weak_algorithms_for_clients_are_warnings() {
+    let lists = "kex = [\"diffie-hellman-group14-sha1\", \"ecdh-sha2-nistp256\"], \
+                 ciphers = [\"3des-cbc\", \"aes128-ctr\", \"aes256-cbc\"], macs = [\"hmac-sha1\"]";
+    let client = good().replace("kex = [\"curve25519-sha256\"]", lists);
+    let config = accepted(&client);
+    let warnings = lines(&config.warnings);
+    let expected = [
+        "kex: offers clients what is weak: diffie-hellman-group14-sha1",
+        "ciphers: offers clients what is weak: 3des-cbc, aes256-cbc",
+        "macs: offers clients what is weak: hmac-sha1",
+    ];
+    assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+    for (warning, expected) in warnings.iter().zip(expected) {
+        assert!(warning.ends_with(&format!("client_side.{expected}")), "{warning}");
+    }
+    let old = format!("server_side = {{ legacy = true, rekey = \"off\", {lists},");
+    let config = accepted(&good().replace("server_side = {", &old));
+    assert_eq!(lines(&config.warnings), Vec::<String>::new());
+    let [admins, by_name] = config.policy.connection_policies.as_slice() else {
+        panic!("{:?}", config.policy);
+    };
+    let side = &admins.settings.server_side;
+    assert_eq!((side.legacy, side.rekey), (true, Rekey::Off));
+    assert_eq!(side.algorithms.ciphers, ["3des-cbc", "aes128-ctr", "aes256-cbc"]);
+    assert_eq!(side.algorithms.macs, ["hmac-sha1"]);
+    let side = &by_name.settings.server_side;
+    assert_eq!((side.legacy, side.rekey), (false, Rekey::On));
 }
 
 #[test]

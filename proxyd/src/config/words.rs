@@ -8,7 +8,7 @@ use proxyd_policy::connection::{
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{Host, HostName, HostPattern, PortRange, parse_prefix};
 use proxyd_policy::pattern::Pattern;
-use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
+use proxyd_policy::settings::{HostKeyCheck, HostKeyType, Rekey};
 use proxyd_policy::target::AllowedTarget;
 use proxyd_policy::time::Window;
 
@@ -59,8 +59,10 @@ words!(
 words!(
     HostKeyType:
     "ed25519" => HostKeyType::Ed25519,
+    "ecdsa" => HostKeyType::Ecdsa,
     "rsa" => HostKeyType::Rsa
 );
+words!(Rekey: "on" => Rekey::On, "off" => Rekey::Off);
 words!(
     HostKeyCheck:
     "accept-first" => HostKeyCheck::AcceptFirst,

@@ -1,6 +1,6 @@
 //! Slows down who guesses passwords, over all connections, and locks nobody out.
 //!
-//! `docs/decisions/0024-guessing-is-slowed.md` has the reasons for the numbers.
+//! `docs/decisions/0025-guessing-is-slowed.md` has the reasons for the numbers.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv6Addr};

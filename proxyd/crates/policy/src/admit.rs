@@ -121,7 +121,7 @@ mod tests {
     use crate::channel::ChannelPolicy;
     use crate::connection::{OnProxyDown, OnRecordingFailure, OnReload, Protocol, SourcePolicy};
     use crate::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
-    use crate::settings::{ClientSide, HostKeyCheck, ServerSide, SshSettings};
+    use crate::settings::{ClientSide, HostKeyCheck, Rekey, ServerSide, SshSettings};
     use crate::target::TargetPolicy;
     use ipnet::IpNet;
     use proptest::prelude::*;
@@ -143,6 +143,8 @@ mod tests {
                 client_side: ClientSide::default(),
                 server_side: ServerSide {
                     algorithms: crate::settings::Algorithms::default(),
+                    legacy: false,
+                    rekey: Rekey::On,
                     host_key_check: HostKeyCheck::AcceptFirst,
                 },
                 environment: vec![],

@@ -1,5 +1,7 @@
 //! SSH settings policies: algorithms, texts and checks of a connection.
 
+use std::path::PathBuf;
+
 use crate::pattern::Pattern;
 
 /// Settings of SSH connections.
@@ -21,14 +23,14 @@ pub struct SshSettings {
     pub environment: Vec<Pattern>,
 }
 
-/// Algorithm names in order of preference; an empty list is the library's safe list.
+/// Algorithm names in order of preference; an empty list is the library's safe list for its side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Algorithms {
     /// Key exchange methods (RFC 4253 section 7.1).
     pub kex: Vec<String>,
     /// Ciphers, for both directions.
     pub ciphers: Vec<String>,
-    /// MACs, for both directions; unused with AEAD ciphers.
+    /// MACs, for both directions and the ciphers that do not authenticate by themselves.
     pub macs: Vec<String>,
 }
 
@@ -37,8 +39,10 @@ pub struct Algorithms {
 pub struct ClientSide {
     /// Offered algorithms.
     pub algorithms: Algorithms,
-    /// Types of the host keys shown to clients; empty: all we have.
+    /// Types of the host keys shown to clients; empty: [`HostKeyType::DEFAULT`].
     pub host_keys: Vec<HostKeyType>,
+    /// Files with the private host keys shown to clients; empty: keys are made for each server.
+    pub host_key_files: Vec<PathBuf>,
 }
 
 /// The half of the gateway that servers see.
@@ -46,8 +50,21 @@ pub struct ClientSide {
 pub struct ServerSide {
     /// Offered algorithms.
     pub algorithms: Algorithms,
+    /// Whether algorithms that only old servers need are offered too, after all others.
+    pub legacy: bool,
+    /// Whether we ever start a key exchange after the first one.
+    pub rekey: Rekey,
     /// What is done with the server's host key.
     pub host_key_check: HostKeyCheck,
+}
+
+/// Whether we start a key exchange after the first one; that of a peer is served either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rekey {
+    /// After some bytes or some time (RFC 4253 section 9).
+    On,
+    /// Never: for old servers that break.
+    Off,
 }
 
 /// The type of a host key.
@@ -55,13 +72,16 @@ pub struct ServerSide {
 pub enum HostKeyType {
     /// Ed25519 (RFC 8709).
     Ed25519,
+    /// ECDSA over P-256 (RFC 5656).
+    Ecdsa,
     /// RSA with SHA-2 signatures (RFC 8332).
     Rsa,
 }
 
 impl HostKeyType {
-    /// Every type, preferred first.
-    pub const ALL: &[Self] = &[Self::Ed25519, Self::Rsa];
+    /// What clients are shown unless a policy says otherwise, preferred first: every client knows
+    /// one of the two. ECDSA is for those that must not use Ed25519.
+    pub const DEFAULT: &[Self] = &[Self::Ed25519, Self::Rsa];
 }
 
 /// What is done with the host key a server shows.

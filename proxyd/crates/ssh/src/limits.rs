@@ -77,6 +77,9 @@ pub const BUFFER_IDLE: Duration = Duration::from_secs(2);
 /// Bits of the smallest RSA key whose signature counts.
 pub const RSA_BITS_MIN: usize = 2048;
 
+/// The same for host keys that sign with SHA-1: gear of that age has such keys.
+pub const RSA_BITS_MIN_LEGACY: usize = 1024;
+
 /// Bits of the largest RSA key whose signature is checked; larger ones cost too much time.
 pub const RSA_BITS_MAX: usize = 8192;
 

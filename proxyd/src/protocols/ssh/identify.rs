@@ -2,7 +2,10 @@
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
-use proxyd_ssh::transport::{ClientConfig, KeyAlgorithm, Leg, RekeyLimits, Version, fingerprint};
+use proxyd_policy::settings::Rekey;
+use proxyd_ssh::transport::{
+    Algorithms, ClientConfig, KeyAlgorithm, Leg, RekeyLimits, Version, fingerprint,
+};
 
 use super::Ssh;
 use super::greet::{VERSION, algorithms};
@@ -26,12 +29,19 @@ pub(super) async fn handshake(
     let settings = &admitted.policy().settings.server_side;
     let known = ssh.host_keys.known_types(server).await;
     let known = known.map_err(|error| Stop::gateway("host-key", error))?;
-    let mut algorithms = algorithms(&settings.algorithms);
+    let mut algorithms = algorithms(&settings.algorithms, Algorithms::for_servers());
+    if settings.legacy {
+        algorithms = algorithms.with_legacy();
+    }
     // A server with several keys must not look changed because it was asked for another one.
     let is_known = |algorithm: &KeyAlgorithm| known.iter().any(|k| k == algorithm.key_type());
     algorithms.host_keys.sort_by_key(|algorithm| !is_known(algorithm));
     let version = Version::new(VERSION).map_err(|error| Stop::gateway("login", error))?;
-    let config = ClientConfig { version, algorithms, rekey: RekeyLimits::recommended() };
+    let rekey = match settings.rekey {
+        Rekey::On => RekeyLimits::recommended(),
+        Rekey::Off => RekeyLimits::unlimited(),
+    };
+    let config = ClientConfig { version, algorithms, rekey };
     let leg = Leg::client(config, ssh.clock.now());
     let mut link = Link::new(leg, link.into_stream(), ssh.clock);
     let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);

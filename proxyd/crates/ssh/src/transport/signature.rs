@@ -4,7 +4,7 @@
 use aws_lc_rs::rsa::PublicKeyComponents;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
-    EcdsaVerificationAlgorithm, RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+    EcdsaVerificationAlgorithm, RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RsaParameters, UnparsedPublicKey,
     VerificationAlgorithm,
 };
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::cursor::Reader;
 use crate::error::{Error, printable};
-use crate::limits::{NAME_BYTES_MAX, RSA_BITS_MAX, RSA_BITS_MIN};
+use crate::limits::{NAME_BYTES_MAX, RSA_BITS_MAX, RSA_BITS_MIN, RSA_BITS_MIN_LEGACY};
 use crate::transport::hash::Hash;
 
 /// A signature algorithm, of host keys and of client keys.
@@ -139,10 +139,15 @@ pub(super) fn verify(
         KeyAlgorithm::EcdsaP256 => verify_ecdsa(&P256, key, data, signature)?,
         KeyAlgorithm::EcdsaP384 => verify_ecdsa(&P384, key, data, signature)?,
         KeyAlgorithm::EcdsaP521 => verify_ecdsa(&P521, key, data, signature)?,
-        KeyAlgorithm::RsaSha256 => verify_rsa(&RSA_PKCS1_2048_8192_SHA256, key, data, signature)?,
-        KeyAlgorithm::RsaSha512 => verify_rsa(&RSA_PKCS1_2048_8192_SHA512, key, data, signature)?,
+        KeyAlgorithm::RsaSha256 => {
+            verify_rsa(&RSA_PKCS1_2048_8192_SHA256, RSA_BITS_MIN, key, data, signature)?
+        }
+        KeyAlgorithm::RsaSha512 => {
+            verify_rsa(&RSA_PKCS1_2048_8192_SHA512, RSA_BITS_MIN, key, data, signature)?
+        }
         KeyAlgorithm::RsaSha1 => {
-            verify_rsa(&RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, key, data, signature)?
+            let parameters = &RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY;
+            verify_rsa(parameters, RSA_BITS_MIN_LEGACY, key, data, signature)?
         }
     };
     if verified { Ok(()) } else { Err(Error::BadSignature { algorithm: algorithm.name() }) }
@@ -199,6 +204,7 @@ fn verify_ecdsa(
 
 fn verify_rsa(
     parameters: &RsaParameters,
+    min: usize,
     mut key: Reader<'_>,
     data: &[u8],
     signature: &[u8],
@@ -208,8 +214,8 @@ fn verify_rsa(
     key.finish()?;
     let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
     let bits = modulus.len() * 8 - usize::try_from(unused).unwrap_or_default();
-    if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
-        return Err(Error::RsaSize { bits, min: RSA_BITS_MIN, max: RSA_BITS_MAX });
+    if !(min..=RSA_BITS_MAX).contains(&bits) {
+        return Err(Error::RsaSize { bits, min, max: RSA_BITS_MAX });
     }
     // Some peers send the signature as a number, without its leading zeros.
     let Some(zeros) = modulus.len().checked_sub(signature.len()) else { return Ok(false) };
@@ -344,7 +350,7 @@ mod tests {
     #[test]
     fn rsa_keys_have_a_size_range() {
         for (bits, legal) in
-            [(1024, false), (2047, false), (2048, true), (8192, true), (8200, false)]
+            [(1016, false), (1024, false), (2047, false), (2048, true), (8192, true), (8200, false)]
         {
             let mut modulus = vec![0xff; bits / 8 + usize::from(bits % 8 > 0)];
             modulus[0] = u8::try_from(0xff >> (modulus.len() * 8 - bits)).unwrap();
@@ -355,6 +361,11 @@ mod tests {
                 verify_signature(b"rsa-sha2-256", key.as_bytes(), signature.as_bytes(), b"")
                     .unwrap_err();
             assert_eq!(!matches!(failure, Error::RsaSize { .. }), legal, "{bits}: {failure}");
+            let mut old = Writer::new();
+            old.string(b"ssh-rsa").string(&vec![1; bits / 8]);
+            let old = verify(KeyAlgorithm::RsaSha1, key.as_bytes(), old.as_bytes(), b"");
+            let legal = (1024..=8192).contains(&bits);
+            assert_eq!(!matches!(old, Err(Error::RsaSize { .. })), legal, "{bits}: {old:?}");
         }
     }
 
