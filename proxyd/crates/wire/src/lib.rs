@@ -3,4 +3,6 @@
 //!
 //! Every function takes bytes as a peer sent them, bounds what it reads, and names what it refuses.
 
+pub mod files;
+pub mod sftp;
 pub mod user_name;
