@@ -287,7 +287,7 @@ mod tests {
             ("scp -f a\nid", Shell(b'\n')),
             ("scp -f a\\\nb", Shell(b'\n')),
             ("scp -f ~root/a", Shell(b'~')),
-            ("scp -f /home/*/a", Shell(b'*')),
+            ("scp -f /srv/*/a", Shell(b'*')),
             ("scp -t a*", Shell(b'*')),
             ("scp -f 'a", Quotation),
             ("scp -f a\\", Quotation),

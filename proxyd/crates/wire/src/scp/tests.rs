@@ -272,10 +272,9 @@ proptest! {
         let chunks = chunks.into_iter();
         let lines = lines.into_iter().map(|(who, line)| (who, line.into_bytes()));
         for said in [chunks.collect::<Vec<_>>(), lines.collect()] {
-            let said: Vec<Said<'_>> = said
-                .iter()
-                .map(|(is_client, bytes)| (if *is_client { Client } else { Server }, bytes.as_slice()))
-                .collect();
+            let who = |is_client: bool| if is_client { Client } else { Server };
+            let said: Vec<Said<'_>> =
+                said.iter().map(|(is_client, bytes)| (who(*is_client), bytes.as_slice())).collect();
             let all: Vec<u8> = said.iter().flat_map(|(_, bytes)| bytes.to_vec()).collect();
             for mode in [Mode::Observe, Mode::Enforce] {
                 let passed = pass(mode, "scp -rt /t", allow, &said);
