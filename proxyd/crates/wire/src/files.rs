@@ -75,7 +75,7 @@ pub enum Verdict {
 }
 
 /// The content of one file in one direction, while it passes; never used twice by one parser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub u64);
 
 /// Why content was not seen whole and in order.

@@ -6,6 +6,7 @@
 
 mod channels;
 mod client;
+pub mod files;
 mod greet;
 mod link;
 mod login;
