@@ -21,13 +21,16 @@ const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
 /// SHA-256 of "abc" (FIPS 180-2 appendix B.1).
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-/// Stands for ssh: keeps the command, and moves what it is given through two pipes.
+/// Stands for ssh: keeps the command, and moves what it is given through two pipes until the server
+/// ends; all of it ends then, as the client waits for its end to be closed.
 const SSH: &str = "#!/bin/sh
 for last; do :; done
 printf %s \"$last\" > DIR/command
 exec 3<&0
 cat <&3 > DIR/sent &
-exec cat DIR/received
+cat DIR/received
+kill $! 2>/dev/null
+exit 0
 ";
 
 /// A client's directory and a server's, and what joins them.
