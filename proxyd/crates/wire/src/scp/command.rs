@@ -1,6 +1,7 @@
 //! The command by which a client starts the far end of a copy: `scp -t path`, `scp -f path …`.
 
 use super::error::CommandError;
+use super::limits::PATHS_MAX;
 use crate::files::parent;
 
 /// Where systems have the program; elsewhere another one may have its name.
@@ -38,7 +39,8 @@ impl Command {
     /// Takes a command apart. With it comes what makes it uncertain; then paths are as written.
     ///
     /// # Errors
-    /// Fails when it is not even certain which way content goes.
+    /// Fails when it is not even certain which way content goes, or there are more than
+    /// [`PATHS_MAX`] paths.
     pub fn parse(command: &[u8]) -> Result<(Self, Result<(), CommandError>), CommandError> {
         let (words, doubt) = split(command);
         let mut words = words.into_iter();
@@ -60,6 +62,9 @@ impl Command {
             (false, true) => Direction::ToClient,
             _ => return Err(CommandError::Direction),
         };
+        if paths.len() > PATHS_MAX {
+            return Err(CommandError::Paths(paths.len()));
+        }
         let command = Self { direction, is_directory: options.is_directory, paths };
         let certain = match doubt.or(options.doubt) {
             Some(doubt) => Err(doubt),
@@ -299,6 +304,8 @@ mod tests {
         for text in ["", "scp a b", "scp -t -f a", "scp -tf a"] {
             assert_eq!(Command::parse(text.as_bytes()), Err(CommandError::Direction), "{text}");
         }
+        let many = format!("scp -f{}", " a".repeat(17));
+        assert_eq!(Command::parse(many.as_bytes()), Err(Paths(17)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Why what passes cannot be followed as a copy by `scp`, or its command cannot be understood.
 
-use super::limits::{DEPTH_MAX, LINE_BYTES_MAX, STEPS_MAX};
+use super::limits::{ENTERED_BYTES_MAX, LINE_BYTES_MAX, STEPS_MAX};
 
 /// Why a channel can no longer be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum ScpError {
     #[error("a directory is left that was not entered")]
     NotEntered,
     /// Directories in each other without end.
-    #[error("more than {DEPTH_MAX} directories in each other")]
+    #[error("directories in each other have names of more than {ENTERED_BYTES_MAX} bytes")]
     TooDeep,
     /// The sender goes on after it was refused.
     #[error("sender goes on after it was refused")]
@@ -43,7 +43,7 @@ pub enum CommandError {
     /// Neither to receive nor to send, or both.
     #[error("neither -t nor -f, or both")]
     Direction,
-    /// No path, or several to receive at.
+    /// No path, several to receive at, or more than are followed.
     #[error("{0} paths")]
     Paths(usize),
     /// The shell gives a character a meaning that is not known here.

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 pub use command::{Command, Direction};
 pub use error::{CommandError, ScpError};
 
-use limits::{DEPTH_MAX, LINE_BYTES_MAX, STEPS_MAX};
+use limits::{ENTERED_BYTES_MAX, LINE_BYTES_MAX, STEPS_MAX};
 use line::{FATAL, Line, WARNING};
 use place::Place;
 
@@ -354,7 +354,7 @@ impl Scp {
                 if is_good {
                     self.place.enter(&name);
                 }
-                if self.place.depth() > DEPTH_MAX {
+                if self.place.entered_bytes() > ENTERED_BYTES_MAX {
                     return Err(ScpError::TooDeep);
                 }
             }

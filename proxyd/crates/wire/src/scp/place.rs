@@ -19,9 +19,9 @@ impl Place {
         self.command.direction
     }
 
-    /// How many directories were entered.
-    pub(super) const fn depth(&self) -> usize {
-        self.entered.len()
+    /// Bytes of the names of directories that were entered, each with its slash.
+    pub(super) fn entered_bytes(&self) -> usize {
+        self.entered.iter().map(|name| name.len() + 1).sum()
     }
 
     pub(super) fn enter(&mut self, name: &[u8]) {

@@ -238,7 +238,7 @@ fn a_refused_line_ends_the_copy() {
 fn who_breaks_the_protocol_is_followed_no_more() {
     let long = vec![b'C'; LINE_BYTES_MAX + 1];
     let acks = vec![0; STEPS_MAX + 2];
-    let deep = "D0700 0 d\n";
+    let enter = b"D0700 0 d\n".as_slice();
     let cases: [(&str, Vec<Said<'_>>, ScpError); 9] = [
         ("long line", vec![(Server, b"\0"), (Client, &long)], ScpError::LineLength),
         ("long answer", vec![(Server, b"\x01"), (Server, &long)], ScpError::LineLength),
@@ -254,10 +254,14 @@ fn who_breaks_the_protocol_is_followed_no_more() {
         ),
         (
             "not known to be entered",
-            vec![(Server, b"\0"), (Client, deep.as_bytes()), (Client, deep.as_bytes())],
+            vec![(Server, b"\0"), (Client, enter), (Client, enter)],
             ScpError::DidNotWait,
         ),
     ];
+    let entered = format!("D0700 0 {}\n", "d".repeat(2_048));
+    let deep: &[Said<'_>] = &[(Client, entered.as_bytes()), (Server, b"\0")];
+    let deep = [&[(Server, b"\0".as_slice())], deep, deep].concat();
+    assert_eq!(pass(Mode::Observe, "scp -rt /t", allow, &deep).error, Some(ScpError::TooDeep));
     for (name, said, error) in cases {
         assert_eq!(pass(Mode::Observe, "scp -rt /t", allow, &said).error, Some(error), "{name}");
     }

@@ -115,6 +115,20 @@ fn what_is_held_back_goes_on_in_the_end() {
 }
 
 #[test]
+fn a_path_that_is_too_long_is_cut() {
+    let command = format!("scp -t {}/", "x".repeat(5_000));
+    let mut files = Files::scp(command.as_bytes(), None).unwrap();
+    let said: &[(Side, &[u8])] =
+        &[(Side::Server, b"\0"), (Side::Client, b"C0644 3 a\n"), (Side::Server, b"\x01no\n")];
+    let mut buffer = vec![];
+    for (from, bytes) in said {
+        files.pass(*from, bytes, &mut buffer).unwrap();
+    }
+    let operation = files.operations().next().unwrap();
+    assert_eq!((operation.path.len(), operation.result.as_str()), (4_096, "no, path cut"));
+}
+
+#[test]
 fn nothing_of_a_peer_drives_a_terminal() {
     let operation = Operation {
         name: "remove",

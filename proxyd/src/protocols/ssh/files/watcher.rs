@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use proxyd_policy::files::{FileAccess, FilePolicy, FileRequest, FileVerdict};
 use proxyd_wire::files::{
-    self as wire, Access, AccessKind, Carried, FileId, Unseen, Verdict, Watch,
+    self as wire, Access, AccessKind, Carried, FileId, PATH_BYTES_MAX, Unseen, Verdict, Watch,
 };
 
 use super::FilesError;
@@ -89,16 +89,23 @@ impl Watch for Watcher {
     fn operation(&mut self, operation: &wire::Operation<'_>) {
         let carried = operation.carried;
         let seen: Result<(), Unseen> = carried.map_or(Ok(()), |carried| carried.seen);
+        let long = [&operation.path, &operation.new_path].map(|path| path.len() > PATH_BYTES_MAX);
+        let cut = operation.cut || long.contains(&true);
         let sha256 = carried.and_then(|carried| self.hash(carried));
         self.operations.push(Operation {
             name: operation.name,
-            path: operation.path.to_vec(),
-            new_path: operation.new_path.to_vec(),
+            path: kept(&operation.path).to_vec(),
+            new_path: kept(&operation.new_path).to_vec(),
             bytes: carried.map_or(operation.size_bytes, |carried| carried.bytes),
             sha256,
-            result: result(operation.outcome, seen, operation.cut),
+            result: result(operation.outcome, seen, cut),
         });
     }
+}
+
+/// As much of a path as operations have.
+fn kept(path: &[u8]) -> &[u8] {
+    path.get(..PATH_BYTES_MAX).unwrap_or(path)
 }
 
 const fn file_access(kind: AccessKind) -> FileAccess {
