@@ -375,7 +375,8 @@ section! {
         operations: NonEmpty<FileAccess> = Required;
         /// Paths on the server, without "." and "..". `*` is any characters within a name, and the
         /// name `**` is any names, none too: "/srv/**" is /srv and all below. One without a leading
-        /// slash begins where the server starts the user. An empty list is every path.
+        /// slash begins where the server starts the user. scp does not tell where that is: its
+        /// paths without a leading slash fit such patterns only. An empty list is every path.
         paths: Vec<PathPattern> = Or(vec![]);
         /// How many bytes of a file may be read, and how far into it may be written; 0 sets no
         /// limit. With a limit, appending is refused, because it is not known what is there.

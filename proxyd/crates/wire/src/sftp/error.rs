@@ -1,6 +1,8 @@
 //! Why what passes cannot be followed as SFTP.
 
-use super::limits::{HANDLE_BYTES_MAX, HANDLES_MAX, PACKET_BYTES_MAX, REQUESTS_MAX, VERSION};
+use super::limits::{
+    HANDLE_BYTES_MAX, HANDLES_MAX, KEPT_BYTES_MAX, PACKET_BYTES_MAX, REQUESTS_MAX, VERSION,
+};
 
 /// Why a channel can no longer be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,9 @@ pub enum SftpError {
     /// More files are open than can be told apart.
     #[error("more than {HANDLES_MAX} files are open")]
     TooManyHandles,
+    /// Paths of requests without an answer, or of open files, are more than are kept.
+    #[error("paths to be remembered exceed {KEPT_BYTES_MAX} bytes")]
+    TooManyPaths,
     /// A handle that is longer than the protocol has them.
     #[error("handle of more than {HANDLE_BYTES_MAX} bytes")]
     HandleLength,

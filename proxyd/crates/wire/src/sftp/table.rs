@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::answer::{Answer, END_OF_FILE, OK};
 use super::error::SftpError;
-use super::limits::{HANDLES_MAX, REQUESTS_MAX};
+use super::limits::{HANDLES_MAX, KEPT_BYTES_MAX, REQUESTS_MAX};
 use super::op::Op;
 use super::request::{OpenFlags, Request, Subject};
 use crate::files::{Carried, FileId, Flow, Operation, Outcome, Unseen, Watch};
@@ -19,6 +19,9 @@ pub(super) struct Table {
     files: BTreeMap<u64, OpenFile>,
     /// How many files were opened so far.
     opened: u64,
+    /// Bytes of the paths of requests, and of files.
+    pending_bytes: usize,
+    open_bytes: usize,
 }
 
 /// A request that waits for its answer.
@@ -107,6 +110,10 @@ impl Table {
         } else {
             self.start(&pending, handle)
         };
+        self.pending_bytes += pending.path_bytes();
+        if self.pending_bytes > KEPT_BYTES_MAX {
+            return Err(SftpError::TooManyPaths);
+        }
         match self.pending.insert(request.id, pending) {
             None => Ok(content),
             Some(_) => Err(SftpError::Repeated { id: request.id }),
@@ -151,6 +158,7 @@ impl Table {
         watch: &mut impl Watch,
     ) -> Result<Effect, SftpError> {
         let pending = self.pending.remove(&id).ok_or(SftpError::Unasked { id })?;
+        self.pending_bytes = self.pending_bytes.saturating_sub(pending.path_bytes());
         if pending.refused {
             let is_refused = matches!(answer, Answer::Status(status) if *status != OK);
             return if is_refused {
@@ -185,6 +193,10 @@ impl Table {
     fn open(&mut self, pending: &Pending, handle: &[u8]) -> Result<(), SftpError> {
         if self.files.len() >= HANDLES_MAX {
             return Err(SftpError::TooManyHandles);
+        }
+        self.open_bytes += pending.path.len();
+        if self.open_bytes > KEPT_BYTES_MAX {
+            return Err(SftpError::TooManyPaths);
         }
         self.opened += 1;
         let key = self.opened;
@@ -265,9 +277,17 @@ impl Table {
             cut: pending.cut || file.is_some_and(|file| file.cut),
             outcome,
         });
-        if let (Op::Close, Some(file)) = (pending.op, pending.file) {
-            self.files.remove(&file);
+        if let (Op::Close, Some(key)) = (pending.op, pending.file)
+            && let Some(file) = self.files.remove(&key)
+        {
+            self.open_bytes = self.open_bytes.saturating_sub(file.path.len());
         }
+    }
+}
+
+impl Pending {
+    const fn path_bytes(&self) -> usize {
+        self.path.len() + self.new_path.len()
     }
 }
 

@@ -518,6 +518,11 @@ fn bad_order() -> Vec<Broken> {
     };
     let opened = |id: u32| vec![(Client, open(id, b"f", 1)), (Server, handle(id, &u(id)))];
     let asked = |id: u32| vec![(Client, on_path(17, id, b"f"))];
+    let far = |id: u32| vec![(Client, on_path(17, id, &[b'f'; 4_096]))];
+    let kept = |id: u32| {
+        let opened = (Client, open(id, &[b'f'; 4_096], 1));
+        vec![opened, (Server, handle(id, &u(id)))]
+    };
     let open_5 = vec![(Client, open(5, b"f", 1)), (Server, handle(5, h))];
     vec![
         ("no first packet", vec![remove()], SftpError::OutOfTurn(13)),
@@ -557,6 +562,8 @@ fn bad_order() -> Vec<Broken> {
             SftpError::HandleLength,
         ),
         ("handle flood", flood(HANDLES_MAX + 1, opened), SftpError::TooManyHandles),
+        ("path flood", flood(257, far), SftpError::TooManyPaths),
+        ("path flood of files", flood(257, kept), SftpError::TooManyPaths),
         ("request flood", flood(REQUESTS_MAX + 1, asked), SftpError::TooManyRequests),
     ]
 }
