@@ -10,6 +10,7 @@ use proxyd_policy::audit::{AuditPolicy, RecipientGroup};
 use proxyd_policy::channel::{ChannelPolicy, ChannelRule, Conditions};
 use proxyd_policy::connection::Protocol;
 use proxyd_policy::credential::{CredentialEntry, CredentialStore};
+use proxyd_policy::files::FilePolicy;
 use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, GatewayMethod, User};
 use proxyd_policy::settings::{Algorithms, ClientSide, ServerSide, SshSettings};
 use proxyd_policy::target::{InbandTargets, TargetPolicy};
@@ -181,10 +182,11 @@ fn usermapping_rule(section: &file::UsermappingRule) -> Option<UsermappingRule> 
     })
 }
 
-/// One channel policy; its rules refer to `times`.
+/// One channel policy; its rules refer to `times` and `files`.
 pub(super) fn channels(
     section: &file::Channels,
     times: &Entries<TimePolicy>,
+    files: &Entries<FilePolicy>,
     problems: &mut Problems,
 ) -> Option<ChannelPolicy> {
     // Every rule is resolved before giving up, so that each bad reference is noted.
@@ -195,6 +197,7 @@ pub(super) fn channels(
         .iter()
         .map(|rule| {
             let time = times.find_optional(&rule.time, problems);
+            let files = files.find_optional(&rule.files, problems);
             Some(ChannelRule {
                 kind: *rule.r#type.get()?,
                 from: rule.from.get()?.clone(),
@@ -205,6 +208,8 @@ pub(super) fn channels(
                 conditions: conditions(rule, problems)?,
                 four_eyes: *rule.four_eyes.get()?,
                 record: *rule.record.get()?,
+                files: files?,
+                file_content: *rule.file_content.get()?,
             })
         })
         .collect();

@@ -388,8 +388,15 @@ section! {
         originators: Vec<IpNet> = Or(vec![]);
         /// Whether somebody else has to approve of it first, by `proxyd ctl approve`.
         four_eyes: bool = Or(false);
+        /// "session-sftp" and "session-exec-scp": a file policy, which says what may be done to
+        /// which files. Without one everything may be done.
+        files: Option<Name> = Or(None);
         /// Whether the channel is recorded.
         record: bool = Or(true);
+        /// "session-sftp" and "session-exec-scp": whether the recording has the content of copied
+        /// files. What is done to which of them, and the hash of what was copied, is on record
+        /// either way.
+        file_content: bool = Or(true);
     }
 }
 

@@ -1,6 +1,5 @@
 //! From the text of a file to the checked configuration, noting every problem on the way.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +8,6 @@ use proxyd_policy::audit::AuditPolicy;
 use proxyd_policy::channel::ChannelPolicy;
 use proxyd_policy::connection::{ConnectionPolicy, OnProxyDown};
 use proxyd_policy::credential::CredentialStore;
-use proxyd_policy::files::FilePolicy;
 use proxyd_policy::gateway::AuthenticationPolicy;
 use proxyd_policy::limits::CONNECTION_POLICIES_MAX;
 use proxyd_policy::settings::SshSettings;
@@ -34,8 +32,6 @@ pub(super) struct Resolved {
     pub(super) storage: Storage,
     /// The policies.
     pub(super) policy: PolicySet,
-    /// The file policies by name.
-    pub(super) file_policies: BTreeMap<String, Arc<FilePolicy>>,
     /// The file as TOML with its defaults, without secrets.
     pub(super) effective: String,
 }
@@ -79,7 +75,6 @@ fn resolve_file(directory: &Path, file: &File, problems: &mut Problems) -> Optio
             connection_policies: connections.into_iter().collect::<Option<_>>()?,
             users: users.complete()?,
         },
-        file_policies: policies.files.complete()?,
         effective: effective(file),
     })
 }
@@ -91,7 +86,6 @@ struct Policies {
     authentication: Entries<AuthenticationPolicy>,
     usermapping: Entries<UsermappingPolicy>,
     channels: Entries<ChannelPolicy>,
-    files: Entries<FilePolicy>,
     audit: Entries<AuditPolicy>,
     stores: Entries<CredentialStore>,
 }
@@ -99,6 +93,7 @@ struct Policies {
 impl Policies {
     fn new(directory: &Path, file: &File, problems: &mut Problems) -> Self {
         let times = Entries::new(&file.time_policy, |time| &time.name, problems, convert::time);
+        let files = Entries::new(&file.file_policy, |files| &files.name, problems, files::policy);
         Self {
             settings: Entries::new(
                 &file.settings_policy,
@@ -123,9 +118,8 @@ impl Policies {
                 &file.channel_policy,
                 |channels| &channels.name,
                 problems,
-                |section, problems| convert::channels(section, &times, problems),
+                |section, problems| convert::channels(section, &times, &files, problems),
             ),
-            files: Entries::new(&file.file_policy, |files| &files.name, problems, files::policy),
             audit: Entries::new(
                 &file.audit_policy,
                 |audit| &audit.name,

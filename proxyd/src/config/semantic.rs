@@ -213,6 +213,11 @@ pub(super) fn check_conditions(rule: &file::ChannelRule, problems: &mut Problems
     refuse_list(&rule.subsystems, kind == SessionSubsystem, kind, problems);
     refuse_list(&rule.endpoints, forwards, kind, problems);
     refuse_list(&rule.sockets, forwards, kind, problems);
+    let copies = [ChannelKind::SessionSftp, SessionExecScp].contains(&kind);
+    if !copies && matches!(rule.files.get(), Some(Some(_))) {
+        let message = format!("channels of type \"{kind}\" copy no files");
+        problems.error(&rule.files.span, &rule.files.key, message);
+    }
     refuse_list(&rule.originators, forwards || kind == ChannelKind::X11, kind, problems);
 }
 

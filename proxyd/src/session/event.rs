@@ -65,6 +65,13 @@ pub enum Event {
         /// Index of the rule that allowed it, or why none did.
         verdict: Result<usize, DenyReason>,
     },
+    /// Something was done to files.
+    File {
+        /// The channel's number in the record.
+        channel: u32,
+        /// What, by field.
+        fields: Vec<(&'static str, String)>,
+    },
     /// A forwarded connection carries SSH, whose own channels nobody judges or records.
     NestedSsh {
         /// The forwarded connection's number in the record.
@@ -131,6 +138,7 @@ impl Event {
             Self::ServerIdentity { .. } => "server-identity",
             Self::ServerLogin { .. } => "server-login",
             Self::Channel { .. } => "channel",
+            Self::File { .. } => "file",
             Self::NestedSsh { .. } => "nested-ssh",
             Self::ApprovalAsked { .. } => "approval-asked",
             Self::ApprovalDecided { .. } => "approval-decided",
@@ -173,6 +181,10 @@ impl Event {
                 ];
                 fields.extend(channel.map(|channel| ("channel", channel.to_string())));
                 fields
+            }
+            Self::File { channel, fields } => {
+                let channel = [("channel", channel.to_string())];
+                channel.into_iter().chain(fields.iter().cloned()).collect()
             }
             Self::NestedSsh { channel } => vec![("channel", channel.to_string())],
             Self::ApprovalAsked { request, kind, detail } => vec![

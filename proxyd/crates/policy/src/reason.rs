@@ -65,6 +65,8 @@ deny_reasons! {
         "this channel is not allowed for this user on the server";
     ServerNotAllowed, "server-not-allowed", "this channel is not allowed on this server";
     CommandNotAllowed, "command-not-allowed", "this command is not allowed";
+    CopyNotCertain, "copy-not-certain",
+        "this command may copy other files than it says, so that it is not allowed";
     SubsystemNotAllowed, "subsystem-not-allowed", "this subsystem is not allowed";
     EndpointNotAllowed, "endpoint-not-allowed", "forwarding to or from there is not allowed";
     OriginatorNotAllowed, "originator-not-allowed",

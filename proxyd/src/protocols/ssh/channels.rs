@@ -8,6 +8,7 @@ use proxyd_policy::channel::{ChannelGrant, ChannelKind, Detail};
 use proxyd_ssh::message::text::clean;
 use proxyd_ssh::relay::{Address, Case, ChannelId, Endpoint, Program, Wish};
 
+use super::files::Files;
 use crate::channel;
 use crate::clock::Clock;
 use crate::session::event::Event;
@@ -32,9 +33,14 @@ pub(super) struct Channels<'s> {
 /// A channel that may carry data.
 #[derive(Debug)]
 struct Open {
+    /// Whether it is recorded.
     record: bool,
+    /// Whether a recording has its data.
+    record_data: bool,
     /// Whether it is a forwarded connection that no data has passed yet.
     fresh: bool,
+    /// What is known of the files that it copies.
+    files: Option<Files>,
 }
 
 /// Something that is wanted, in the words of the channel policy.
@@ -71,14 +77,32 @@ impl<'s> Channels<'s> {
         channel::admit(&self.clock, self.admitted, self.authorized, kind, detail)
     }
 
-    /// A channel is opened.
-    pub(super) fn opened(&mut self, id: ChannelId, wanted: &Wanted<'_>, grant: ChannelGrant) {
-        let open = match wanted.opens {
-            Opens::Program => Open { record: grant.record, fresh: false },
-            Opens::Forward => Open { record: grant.record, fresh: true },
-            Opens::Nothing => return,
+    /// A channel is opened, unless it copies files in a way that cannot be judged.
+    pub(super) fn open(
+        &mut self,
+        id: ChannelId,
+        wanted: &Wanted<'_>,
+        grant: ChannelGrant,
+    ) -> Result<(), DenyReason> {
+        let fresh = match wanted.opens {
+            Opens::Program => false,
+            Opens::Forward => true,
+            Opens::Nothing => return Ok(()),
         };
-        self.open.insert(id, open);
+        let rule = self.admitted.policy().channels.rules.get(grant.rule);
+        let policy = rule.and_then(|rule| rule.files.clone());
+        let files = match (wanted.kind, wanted.detail) {
+            (ChannelKind::SessionSftp, _) => Some(Files::sftp(policy)),
+            (ChannelKind::SessionExecScp, Detail::Command(command)) => {
+                let files = Files::scp(command, policy);
+                Some(files.map_err(|_error| DenyReason::CopyNotCertain)?)
+            }
+            _ => None,
+        };
+        let has_content = files.is_none() || rule.is_none_or(|rule| rule.file_content);
+        let record_data = grant.record && has_content;
+        self.open.insert(id, Open { record: grant.record, record_data, fresh, files });
+        Ok(())
     }
 
     /// Whether this is refused for the first time: what a client repeats is told of once.
@@ -86,9 +110,19 @@ impl<'s> Channels<'s> {
         self.refused.len() < REFUSALS_MAX && self.refused.insert(what.to_owned())
     }
 
-    /// Whether the data of a channel is recorded.
+    /// Whether a channel is recorded.
     pub(super) fn records(&self, channel: ChannelId) -> bool {
         self.open.get(&channel).is_some_and(|open| open.record)
+    }
+
+    /// Whether the data of a channel is recorded.
+    pub(super) fn records_data(&self, channel: ChannelId) -> bool {
+        self.open.get(&channel).is_some_and(|open| open.record_data)
+    }
+
+    /// What is known of the files that a channel copies; none for one that copies none.
+    pub(super) fn files(&mut self, channel: ChannelId) -> Option<&mut Files> {
+        self.open.get_mut(&channel)?.files.as_mut()
     }
 
     /// Whether the first data of a forwarded connection shows an SSH connection, whose programs

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::connection::OnRecordingFailure;
-use proxyd_ssh::relay::tap::Seen;
-use proxyd_ssh::relay::{Case, Program, Refused, Relay, Side, Step, Wish};
+use proxyd_ssh::message::channel;
+use proxyd_ssh::relay::tap::{self, Seen};
+use proxyd_ssh::relay::{Case, ChannelId, Program, Refused, Relay, Side, Step, Wish};
 use proxyd_ssh::transport::Leg;
 use proxyd_trail::{Record, Stream};
 use tracing::error;
@@ -63,14 +64,8 @@ impl Passing<'_> {
     ) -> Result<bool, Stop> {
         let step = self.relay.receive(from, message).map_err(|error| broken(from, error))?;
         match step {
-            Step::Forward(seen) => {
-                self.record(&seen)?;
-                forward(from, message, receiver)?;
-            }
-            Step::Replace(replaced, seen) => {
-                self.record(&seen)?;
-                forward(from, &replaced, receiver)?;
-            }
+            Step::Forward(seen) => self.go_on(from, message, &seen, receiver)?,
+            Step::Replace(replaced, seen) => self.go_on(from, &replaced, &seen, receiver)?,
             Step::Judge(case) => self.judge(from, message, &case, decided, receiver)?,
             Step::Hold(held) => {
                 self.waits.hold(held, message).map_err(|error| broken(from, error))?;
@@ -90,6 +85,83 @@ impl Passing<'_> {
             Step::Unknown => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// A message that passes is recorded, then sent on; what copies files, as far as that may.
+    fn go_on(
+        &mut self,
+        from: Side,
+        message: &[u8],
+        seen: &Seen<'_>,
+        receiver: &mut Leg,
+    ) -> Result<(), Stop> {
+        self.record(seen)?;
+        let mut buffer = Vec::new();
+        let rewritten = self.follow(from, seen, &mut buffer)?;
+        if let Seen::Eof { channel, .. } | Seen::Closed { channel, .. } = *seen {
+            self.pass_held(from, channel, message, receiver)?;
+        }
+        match rewritten {
+            Some(bytes) => send_data(from, message, bytes, receiver),
+            None => forward(from, message, receiver),
+        }?;
+        if let Seen::Closed { channel, last: true, .. } = *seen {
+            if let Some(files) = self.channels.files(channel) {
+                files.finish();
+            }
+            self.note_files(channel)?;
+            self.channels.closed(channel);
+        }
+        Ok(())
+    }
+
+    /// Follows data of a channel that copies files; gives what goes on in its place, if anything
+    /// else does.
+    fn follow<'b>(
+        &mut self,
+        from: Side,
+        seen: &Seen<'b>,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Option<&'b [u8]>, Stop> {
+        let Seen::Data { channel, stream, bytes } = *seen else { return Ok(None) };
+        let Some(files) = self.channels.files(channel) else { return Ok(None) };
+        if stream == tap::Stream::Stderr {
+            return Ok(None);
+        }
+        let passed = files.pass(from, bytes, buffer);
+        self.note_files(channel)?;
+        let passed = passed.map_err(|error| broken(from, error))?;
+        let same = passed.as_ptr() == bytes.as_ptr() && passed.len() == bytes.len();
+        Ok((!same).then_some(passed))
+    }
+
+    /// What was held back of a peer's data goes on before its end, which `message` is.
+    fn pass_held(
+        &mut self,
+        from: Side,
+        channel: ChannelId,
+        message: &[u8],
+        receiver: &mut Leg,
+    ) -> Result<(), Stop> {
+        let held = self.channels.files(channel).map(|files| files.end(from)).unwrap_or_default();
+        send_data(from, message, &held, receiver)
+    }
+
+    /// What was done to files goes on record: what matters in the database, everything in the
+    /// trail.
+    fn note_files(&mut self, channel: ChannelId) -> Result<(), Stop> {
+        let Some(files) = self.channels.files(channel) else { return Ok(()) };
+        let operations: Vec<_> = files.operations().collect();
+        let in_trail = self.channels.records(channel);
+        for operation in &operations {
+            if operation.matters() {
+                self.session.note(Event::File { channel: channel.0, fields: operation.fields() });
+            }
+            if let Some(recorder) = self.recorder.as_mut().filter(|_recorder| in_trail) {
+                recorder.record(Stream::Meta, &operation.record(channel.0));
+            }
+        }
+        self.recorded()
     }
 
     /// The verdict is on record before the first byte is.
@@ -114,6 +186,9 @@ impl Passing<'_> {
                 None => verdict = Err(DenyReason::FourEyesBusy),
             }
         }
+        if let (Ok(grant), Some(channel)) = (verdict, case.channel) {
+            verdict = self.channels.open(channel, &wanted, grant).map(|()| grant);
+        }
         self.note(wanted.event(case.channel, verdict));
         self.recorded()?;
         match verdict {
@@ -127,9 +202,6 @@ impl Passing<'_> {
                 Err(Stop::gateway("recording", "a channel to be recorded has no trail"))
             }
             Ok(grant) => {
-                if let Some(channel) = case.channel {
-                    self.channels.opened(channel, &wanted, grant);
-                }
                 if grant.record {
                     self.command(case);
                     self.recorded()?;
@@ -189,7 +261,7 @@ impl Passing<'_> {
         }
         if let Some(recorder) = self.recorder.as_mut() {
             let wanted = match seen {
-                Seen::Data { channel, .. } => self.channels.records(*channel),
+                Seen::Data { channel, .. } => self.channels.records_data(*channel),
                 Seen::Nothing
                 | Seen::Terminal { .. }
                 | Seen::Resize { .. }
@@ -204,9 +276,6 @@ impl Passing<'_> {
             if wanted {
                 record::seen(recorder, seen);
             }
-        }
-        if let Seen::Closed { channel, last: true, .. } = seen {
-            self.channels.closed(*channel);
         }
         self.recorded()
     }
@@ -244,6 +313,20 @@ impl Passing<'_> {
         }
     }
 }
+
+/// Sends data in the place of `message`, which names the channel as the other peer knows it, in
+/// packets no longer than the receiver has taken so far.
+fn send_data(from: Side, message: &[u8], bytes: &[u8], receiver: &mut Leg) -> Result<(), Stop> {
+    let number = channel::recipient(message).map_err(|error| broken(from, error))?;
+    for bytes in bytes.chunks(REWRITTEN_BYTES_MAX) {
+        forward(from, &channel::data(number, bytes), receiver)?;
+    }
+    Ok(())
+}
+
+/// Data packet, in bytes, that every receiver takes: RFC 4253 section 6.1 asks for 32,768 bytes of
+/// payload, but for small devices with less; those have no files to copy.
+const REWRITTEN_BYTES_MAX: usize = 16 * 1024;
 
 fn forward(from: Side, message: &[u8], receiver: &mut Leg) -> Result<(), Stop> {
     receiver.send(&[message]).map_err(|error| broken(from.other(), error))

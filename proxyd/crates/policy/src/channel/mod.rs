@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use self::detail::{CommandPattern, Conditions, Detail, EndpointPattern};
+use crate::files::FilePolicy;
 use crate::net::any_contains;
 use crate::pattern::Pattern;
 use crate::reason::DenyReason;
@@ -95,6 +96,10 @@ pub struct ChannelRule {
     pub four_eyes: bool,
     /// Whether the channel is recorded.
     pub record: bool,
+    /// What may be done to files, where the channel copies them; absent: anything.
+    pub files: Option<Arc<FilePolicy>>,
+    /// Whether a recording has the content of copied files.
+    pub file_content: bool,
 }
 
 /// Rules in order; a channel that none allows is refused.
@@ -279,6 +284,8 @@ mod tests {
             conditions: Conditions::default(),
             four_eyes: false,
             record: true,
+            files: None,
+            file_content: true,
         }
     }
 

@@ -7,6 +7,30 @@ use proxyd_wire::files::{Outcome, Unseen};
 /// Bytes of a path in an event; trails have all that was kept.
 const SHOWN_PATH_BYTES_MAX: usize = 1_024;
 
+/// How the result of a refused operation begins.
+const REFUSED: &str = "refused by policy";
+
+/// Operations that only look.
+const LOOKS: [&str; 17] = [
+    "close",
+    "expand-path",
+    "fstat",
+    "fstatvfs",
+    "fsync",
+    "home-directory",
+    "limits",
+    "list",
+    "lstat",
+    "open-read",
+    "opendir",
+    "readdir",
+    "readlink",
+    "realpath",
+    "stat",
+    "statvfs",
+    "users-groups-by-id",
+];
+
 /// Bytes of a peer's own words about why something failed.
 const WORDS_BYTES_MAX: usize = 256;
 
@@ -44,6 +68,13 @@ impl Operation {
         fields
     }
 
+    /// Whether it changes a file, carries one or was refused; the rest is what programs do by the
+    /// hundred to show a directory.
+    #[must_use]
+    pub fn matters(&self) -> bool {
+        !LOOKS.contains(&self.name) || self.result.starts_with(REFUSED)
+    }
+
     /// It as a record of the trail.
     #[must_use]
     pub fn record(&self, channel: u32) -> Record<'_> {
@@ -66,7 +97,7 @@ pub(super) fn result(outcome: Outcome<'_>, seen: Result<(), Unseen>, cut: bool) 
         Outcome::Done => "ok".to_owned(),
         Outcome::Failed(words) => one_line(words, WORDS_BYTES_MAX),
         Outcome::Status(status) => status.to_owned(),
-        Outcome::Refused => "refused by policy".to_owned(),
+        Outcome::Refused => REFUSED.to_owned(),
         Outcome::Unanswered => "unanswered".to_owned(),
     };
     if let Err(why) = seen {
