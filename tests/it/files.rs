@@ -156,11 +156,19 @@ fn carry(between: &Mutex<Between>, from: Side, mut reader: impl Read, mut writer
 /// The file policy with these rules, as a configuration file has it.
 fn named(rules: &str) -> Arc<FilePolicy> {
     let text = format!(
-        "[steering]\nclient_interfaces = [\"lan0\"]\n\
+        "[steering]\nclient_interfaces = [\"lan0\"]\nserver_interfaces = [\"wan0\"]\n\
+         [[connection_policy]]\nname = \"c\"\nprotocol = \"ssh\"\nfrom = [\"10.1.0.0/16\"]\n\
+         to = [\"10.2.0.0/16\"]\nports = [\"22\"]\nauthentication = \"a\"\nchannels = \"f\"\n\
+         [[authentication_policy]]\nname = \"a\"\ngateway = \"none\"\n\
+         [[channel_policy]]\nname = \"f\"\n\
+         rule = [{{ type = \"session-sftp\", files = \"p\", record = false }}]\n\
          [[file_policy]]\nname = \"p\"\nrule = [{rules}]\n"
     );
-    let config = proxyd::config::check(Path::new("proxyd.toml"), text).unwrap();
-    Arc::clone(&config.file_policies["p"])
+    let config = proxyd::config::check(Path::new("proxyd.toml"), text);
+    let config = config.unwrap_or_else(|report| panic!("{report}"));
+    let policy = config.policy.connection_policies.first().unwrap();
+    let rule = policy.channels.rules.first().unwrap();
+    Arc::clone(rule.files.as_ref().unwrap())
 }
 
 /// "name path [new path] bytes [hash] result", with the server's directory as "@".

@@ -31,6 +31,8 @@ mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
 #[cfg(test)]
+mod ssh_files;
+#[cfg(test)]
 mod ssh_forward;
 #[cfg(test)]
 mod ssh_four_eyes;
