@@ -202,3 +202,18 @@ fn nothing_happens() {
     assert_eq!((row.outcome.as_str(), row.reason.as_str()), ("denied", "authentication-timeout"));
     terminal.process().kill().unwrap();
 }
+
+/// A session that is busy all the time ends at its limit all the same.
+#[test]
+fn a_session_has_an_end() {
+    let world = World::router().unwrap();
+    let proxyd = start(&world, "session_timeout_s = 3\n");
+    let _server = Sshd::start(&world).unwrap();
+    let client = Client::new(&world, "alice").unwrap();
+    let mut records = Records::new(&proxyd);
+    let busy = log_in(&world, &client).arg("yes").run(LIMIT).unwrap();
+    assert_eq!(busy.code(), 255);
+    assert!(busy.stderr.contains("its time limit"), "{}", busy.stderr);
+    let row = records.next().row;
+    assert_eq!((row.outcome.as_str(), row.reason.as_str()), ("terminated", "its time limit"));
+}

@@ -124,12 +124,12 @@ impl<'w> Line<'w> {
         let mut reader = Reader::open(BufReader::new(file), &identities, None).unwrap();
         let mut text = String::new();
         while let Some(entry) = reader.next_record().unwrap() {
-            match entry.record {
-                Record::Data { bytes, .. } => text.push_str(&String::from_utf8_lossy(bytes)),
-                Record::FileOperation { path, .. } => {
-                    text.push_str(&format!("file {}\n", String::from_utf8_lossy(path)));
-                }
-                record => text.push_str(&format!("{record:?}\n")),
+            if let Record::Data { bytes, .. } = entry.record {
+                text.push_str(&String::from_utf8_lossy(bytes));
+            } else if let Record::FileOperation { path, .. } = entry.record {
+                text.push_str(&format!("file {}\n", String::from_utf8_lossy(path)));
+            } else {
+                text.push_str(&format!("{:?}\n", entry.record));
             }
         }
         text

@@ -253,6 +253,7 @@ const fn ssh_limits(limits: &Limits) -> SshLimits {
         question: limits.question_timeout,
         four_eyes: limits.four_eyes_timeout,
         idle: limits.idle_timeout,
+        session: limits.session_timeout,
         attempts: limits.authentication_attempts,
     }
 }

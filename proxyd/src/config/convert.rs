@@ -322,6 +322,7 @@ pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
         four_eyes_timeout: seconds(&section.four_eyes_timeout_s)?,
         connect_timeout: seconds(&section.connect_timeout_s)?,
         idle_timeout: some_seconds(&section.idle_timeout_s)?,
+        session_timeout: some_seconds(&section.session_timeout_s)?,
         authentication_attempts: section.authentication_attempts.get()?.0,
         drain_timeout: seconds(&section.drain_timeout_s)?,
         takeover_drain_timeout: some_seconds(&section.takeover_drain_timeout_s)?,

@@ -138,6 +138,8 @@ section! {
         connect_timeout_s: Limit = Or(Int(10));
         /// Without data in either direction, after which a session ends. 0 is no limit.
         idle_timeout_s: Int<0, { 30 * DAY_S }> = Or(Int(0));
+        /// From the start of a session to its end, whatever it does. 0 is no limit.
+        session_timeout_s: Int<0, { 30 * DAY_S }> = Or(Int(0));
         /// Failed authentication attempts after which a connection ends.
         authentication_attempts: Int<1, 100> = Or(Int(6));
         /// For running sessions to end after a stop was asked for; then they are ended.

@@ -123,6 +123,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Without data in either direction; absent: no limit.
     pub idle_timeout: Option<Duration>,
+    /// From the start of a session to its end; absent: no limit.
+    pub session_timeout: Option<Duration>,
     /// Failed authentication attempts after which a connection ends.
     pub authentication_attempts: u32,
     /// For running sessions to end after a stop was asked for.

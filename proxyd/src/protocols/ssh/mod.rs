@@ -48,6 +48,8 @@ pub struct SshLimits {
     pub four_eyes: Duration,
     /// Without a message in either direction; none: for ever.
     pub idle: Option<Duration>,
+    /// The whole session; none: for ever.
+    pub session: Option<Duration>,
     /// Failed attempts on one connection.
     pub attempts: u32,
 }

@@ -71,6 +71,7 @@ pub(super) async fn relay(
     let mut driver = Driver {
         clock: ssh.clock,
         idle_limit: ssh.limits.idle,
+        ends_at: ssh.limits.session.map(|limit| session.started().saturating_add(limit)),
         handshake_limit: ssh.limits.handshake,
         client,
         server: server.link,
@@ -102,6 +103,7 @@ pub(super) async fn relay(
 struct Driver<'s> {
     clock: Clock,
     idle_limit: Option<Duration>,
+    ends_at: Option<Duration>,
     handshake_limit: Duration,
     client: Link,
     server: Link,
@@ -160,6 +162,10 @@ impl Driver<'_> {
             }
             self.look_at_waits()?;
             rounds += 1;
+            // However busy it is.
+            if self.ends_at.is_some_and(|at| at <= self.clock.now()) {
+                return Err(Stop::Terminated("its time limit"));
+            }
             if token.is_cancelled() {
                 return Err(self.passing.session.terminated());
             }
@@ -270,7 +276,7 @@ impl Driver<'_> {
     async fn wait(&mut self, token: &CancellationToken) -> Result<(), Stop> {
         let now = self.clock.now();
         self.check_limits(now)?;
-        let mut until = now.saturating_add(TICK);
+        let mut until = now.saturating_add(TICK).min(self.ends_at.unwrap_or(Duration::MAX));
         let behind = self.passing.recorder.as_ref().is_some_and(Recorder::is_behind);
         if let Some(flush_at) = self.passing.recorder.as_ref().and_then(Recorder::flush_at)
             && !behind
