@@ -19,6 +19,8 @@ mod reload;
 #[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
+mod ssh_auth_certificates;
+#[cfg(test)]
 mod ssh_auth_methods;
 #[cfg(test)]
 mod ssh_auth_raw;

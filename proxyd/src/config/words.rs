@@ -40,7 +40,8 @@ words!(
     ServerMethod:
     "keyboard-interactive" => ServerMethod::KeyboardInteractive,
     "password" => ServerMethod::Password,
-    "publickey" => ServerMethod::PublicKey;
+    "publickey" => ServerMethod::PublicKey,
+    "certificate" => ServerMethod::Certificate;
     later "publickey-agent"
 );
 words!(Backend: "local" => Backend::Local);

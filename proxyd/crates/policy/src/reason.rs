@@ -67,6 +67,8 @@ deny_reasons! {
     OutsideTime, "outside-time", "access is not allowed at this time";
     HostKeyUnknown, "host-key-unknown", "the host key of the server is not known";
     HostKeyChanged, "host-key-changed", "the host key of the server has changed";
+    HostCertificateRefused, "host-certificate-refused",
+        "the certificate of the server's host key is not valid";
     NoCredential, "no-credential", "no stored credential fits this user and server";
     ServerAuthenticationFailed, "server-authentication-failed",
         "the server refused the authentication";

@@ -178,7 +178,7 @@ impl Login {
                 (has(methods, "password") || answers_by_password).then_some("password")
             }
             ServerMethod::KeyboardInteractive => asks.then_some(INTERACTIVE),
-            ServerMethod::PublicKey => None,
+            ServerMethod::PublicKey | ServerMethod::Certificate => None,
         });
         let names: Vec<_> = names.collect();
         if names.is_empty() {
