@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use proxyd_policy::admit::Admitted;
@@ -79,7 +80,7 @@ pub async fn certificate(
     // INVARIANT: the configuration refuses a policy without the key of its CA.
     let Some(ca) = cas.first() else { return Err(Stop::gateway("credential", "there is no CA")) };
     let key = HostKey::generate_ed25519().map_err(|error| Stop::gateway("credential", error))?;
-    let now_s = session.started_ns() / NS_PER_S + session.age().as_secs();
+    let now_s = Duration::from_nanos(session.started_ns()).saturating_add(session.age()).as_secs();
     let request = Request {
         key_blob: key.public_blob(),
         kind: Kind::User,
@@ -95,9 +96,6 @@ pub async fn certificate(
     let certificate = Certificate::issue(&request, ca).map_err(failed)?;
     key.with_certificate(&certificate).map_err(failed)
 }
-
-/// Nanoseconds in a second.
-const NS_PER_S: u64 = 1_000_000_000;
 
 /// How long a certificate for one login is good, in seconds: the login itself, with a slow server.
 const VALID_S: u64 = 300;

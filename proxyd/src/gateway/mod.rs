@@ -53,9 +53,6 @@ pub struct Gateways {
     clock: Clock,
 }
 
-/// Nanoseconds in a second.
-const NS_PER_S: u64 = 1_000_000_000;
-
 impl Gateways {
     /// Nobody has tried anything yet.
     #[must_use]
@@ -77,7 +74,7 @@ impl Gateways {
         let address = session.flow().client.ip();
         loop {
             let user = policies.user(client.gateway_name()).cloned();
-            let now_s = self.clock.wall_ns() / NS_PER_S;
+            let now_s = self.clock.wall_s();
             let keys = Keys { trusted: &policy.trusted_user_cas, client: address, now_s };
             let (kind, method, found) = match client.present().await? {
                 Presented::Nothing => {

@@ -90,7 +90,7 @@ async fn host_keys(
         None => keys,
         Some(file) => {
             let cas = credential::key_files("handshake", vec![file]).await?;
-            let now_s = ssh.clock.wall_ns() / NS_PER_S;
+            let now_s = ssh.clock.wall_s();
             keys.into_iter()
                 .map(|key| certify(session, key, &cas, (server.ip(), &side.host_names), now_s))
                 .collect::<Result<_, _>>()?
@@ -127,9 +127,6 @@ fn certify(
     let certificate = Certificate::issue(&request, ca).map_err(failed)?;
     key.with_certificate(&certificate).map_err(failed)
 }
-
-/// Nanoseconds in a second.
-const NS_PER_S: u64 = 1_000_000_000;
 
 /// How long a host certificate is good, in seconds: clients look at it once, while they connect.
 const VALID_S: u64 = 86_400;

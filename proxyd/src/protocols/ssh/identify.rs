@@ -82,7 +82,7 @@ async fn judge(
     offer: &HostKeyShown,
 ) -> Result<(), Stop> {
     let settings = &admitted.policy().settings.server_side;
-    let now_s = ssh.clock.wall_ns() / NS_PER_S;
+    let now_s = ssh.clock.wall_s();
     let verdict = match certified(&settings.trusted_host_cas, authorized, offer, now_s) {
         Some(verdict) => verdict,
         None => {
@@ -95,9 +95,6 @@ async fn judge(
     session.note(Event::ServerIdentity { fingerprint: fingerprint(&offer.blob), trust });
     verdict.map(|_trust| ()).map_err(Stop::from)
 }
-
-/// Nanoseconds in a second.
-const NS_PER_S: u64 = 1_000_000_000;
 
 /// Judges the certificate of a trusted CA; none where there is no such one, and the key counts.
 fn certified(
