@@ -31,6 +31,12 @@ impl Clock {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Wall clock in seconds since 1970-01-01 UTC, as certificates count; 0 before that.
+    #[must_use]
+    pub fn wall_s(&self) -> u64 {
+        Duration::from_nanos(self.wall_ns()).as_secs()
+    }
+
     /// Waits until the clock shows `at`; at once if it has passed. Cancel-safe.
     pub async fn sleep_until(&self, at: Duration) {
         match self.start.checked_add(at) {

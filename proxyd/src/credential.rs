@@ -1,14 +1,18 @@
 //! Secrets that log in to servers, from the local credential store.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use proxyd_policy::admit::Admitted;
+use proxyd_ssh::certificate::{Certificate, CertificateError, Kind, Request};
 use proxyd_ssh::transport::{HostKey, RsaParts};
 use ssh_key::private::{KeypairData, RsaKeypair};
 use thiserror::Error as ThisError;
 use zeroize::Zeroizing;
 
+use crate::session::Session;
 use crate::session::stop::Stop;
 use crate::usermapping::Authorized;
 
@@ -61,6 +65,52 @@ pub async fn keys(admitted: &Admitted, authorized: &Authorized) -> Result<Vec<Ho
     let files: Vec<PathBuf> = entries.map(|entry| entry.key_file.clone()).collect();
     key_files("credential", files).await
 }
+
+/// A new key with a certificate of the policy's CA for this user, from the address `seen` by the
+/// server.
+pub async fn certificate(
+    session: &Session,
+    admitted: &Admitted,
+    authorized: &Authorized,
+    seen: IpAddr,
+) -> Result<HostKey, Stop> {
+    let failed = |error: CertificateError| Stop::gateway("credential", error);
+    let file = admitted.policy().authentication.user_ca_key_file.clone();
+    let cas = key_files("credential", file.into_iter().collect()).await?;
+    // INVARIANT: the configuration refuses a policy without the key of its CA.
+    let Some(ca) = cas.first() else { return Err(Stop::gateway("credential", "there is no CA")) };
+    let key = HostKey::generate_ed25519().map_err(|error| Stop::gateway("credential", error))?;
+    let now_s = Duration::from_nanos(session.started_ns()).saturating_add(session.age()).as_secs();
+    let request = Request {
+        key_blob: key.public_blob(),
+        kind: Kind::User,
+        serial: session.id().as_u64_pair().1,
+        key_id: &session.id().to_string(),
+        principals: &[authorized.remote_user()],
+        valid_after_s: now_s.saturating_sub(CLOCKS_DIFFER_S),
+        valid_before_s: now_s + VALID_S,
+        force_command: None,
+        source_address: Some(&seen.to_canonical().to_string()),
+        extensions: &EXTENSIONS,
+    };
+    let certificate = Certificate::issue(&request, ca).map_err(failed)?;
+    key.with_certificate(&certificate).map_err(failed)
+}
+
+/// How long a certificate for one login is good, in seconds: the login itself, with a slow server.
+const VALID_S: u64 = 300;
+
+/// How far a server's clock may be behind ours, in seconds.
+const CLOCKS_DIFFER_S: u64 = 60;
+
+/// What the server may allow; channels are judged here, by the channel policy.
+const EXTENSIONS: [&str; 5] = [
+    "permit-X11-forwarding",
+    "permit-agent-forwarding",
+    "permit-port-forwarding",
+    "permit-pty",
+    "permit-user-rc",
+];
 
 /// The private keys in these files, in their order, for `step`.
 pub async fn key_files(step: &'static str, files: Vec<PathBuf>) -> Result<Vec<HostKey>, Stop> {

@@ -44,6 +44,8 @@ pub enum Trust {
     Known,
     /// It is the first key of this server, and is known from now on.
     Learned,
+    /// It comes with a certificate of a CA that the policy trusts.
+    Certified,
     /// The policy does not ask.
     Unchecked,
 }
@@ -55,6 +57,7 @@ impl Trust {
         match self {
             Self::Known => "known",
             Self::Learned => "learned",
+            Self::Certified => "certified",
             Self::Unchecked => "unchecked",
         }
     }
@@ -84,13 +87,13 @@ impl HostKeys {
         &self,
         server: SocketAddr,
         types: &[HostKeyType],
-    ) -> Result<Vec<Arc<HostKey>>, HostKeysError> {
+    ) -> Result<Vec<HostKey>, HostKeysError> {
         let mut stored = self.stored(server, types).await?;
         if stored.contains(&None) {
             stored = self.make_shown_keys(server, types).await?;
         }
         let damaged = |source| HostKeysError::Key { server, source };
-        let read = |pkcs8: Vec<u8>| HostKey::from_pkcs8(&pkcs8).map(Arc::new).map_err(damaged);
+        let read = |pkcs8: Vec<u8>| HostKey::from_pkcs8(&pkcs8).map_err(damaged);
         stored.into_iter().flatten().map(read).collect()
     }
 

@@ -23,6 +23,8 @@ mod ssh_agent;
 #[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
+mod ssh_auth_certificates;
+#[cfg(test)]
 mod ssh_auth_methods;
 #[cfg(test)]
 mod ssh_auth_raw;

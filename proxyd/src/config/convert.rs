@@ -11,7 +11,9 @@ use proxyd_policy::channel::{ChannelPolicy, ChannelRule, Conditions};
 use proxyd_policy::connection::Protocol;
 use proxyd_policy::credential::{CredentialEntry, CredentialStore};
 use proxyd_policy::files::FilePolicy;
-use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, GatewayMethod, User};
+use proxyd_policy::gateway::{
+    AuthenticationPolicy, GatewayAuthentication, GatewayMethod, PublicKey, User,
+};
 use proxyd_policy::settings::{Algorithms, ClientSide, ServerSide, SshSettings};
 use proxyd_policy::target::{InbandTargets, TargetPolicy};
 use proxyd_policy::time::{TimePolicy, Week};
@@ -23,7 +25,7 @@ use super::choice::{
 };
 use super::entries::Entries;
 use super::file;
-use super::keys::Recipient;
+use super::keys::{PublicKeyLine, Recipient};
 use super::report::Problems;
 use super::section::Field;
 use super::semantic;
@@ -76,12 +78,15 @@ pub(super) fn settings(
             algorithms: algorithms(&client.kex, &client.ciphers, &client.macs)?,
             host_keys: client.host_keys.get()?.clone(),
             host_key_files: secret_files(directory, &client.host_key_files, problems)?,
+            host_ca_key_file: secret_file(directory, &client.host_ca_key_file, problems)?,
+            host_names: names(&client.host_names)?,
         },
         server_side: ServerSide {
             algorithms: algorithms(&server.kex, &server.ciphers, &server.macs)?,
             legacy: *server.legacy.get()?,
             rekey: *server.rekey.get()?,
             host_key_check: *server.host_key_check.get()?,
+            trusted_host_cas: public_keys(&server.trusted_host_cas)?,
         },
         environment: section.environment.get()?.clone(),
     })
@@ -99,8 +104,10 @@ fn algorithms(
     })
 }
 
-/// One authentication policy; notes a demand for all of less than two ways.
+/// One authentication policy; notes a demand for all of less than two ways, and what certificates
+/// lack.
 pub(super) fn authentication(
+    directory: &Path,
     section: &file::Authentication,
     problems: &mut Problems,
 ) -> Option<AuthenticationPolicy> {
@@ -126,11 +133,15 @@ pub(super) fn authentication(
         let field = &section.gateway_require;
         problems.warning(&field.span, &field.key, message);
     }
-    Some(AuthenticationPolicy {
+    let policy = AuthenticationPolicy {
         name: section.name.get()?.0.clone(),
         gateway,
+        trusted_user_cas: public_keys(&section.trusted_user_cas)?,
         server: section.server.get()?.0.clone(),
-    })
+        user_ca_key_file: secret_file(directory, &section.user_ca_key_file, problems)?,
+    };
+    semantic::check_certificates(section, &policy, problems);
+    Some(policy)
 }
 
 fn gateway_method(section: &file::GatewayMethod) -> Option<GatewayMethod> {
@@ -153,7 +164,7 @@ pub(super) fn user(section: &file::User, problems: &mut Problems) -> Option<User
     Some(User {
         name: name.0.clone(),
         password_hash: hash.as_ref().map(|hash| hash.0.clone()),
-        public_keys: keys.iter().map(|line| line.key.clone()).collect(),
+        public_keys: public_keys(&section.public_keys)?,
         groups: names(&section.groups)?,
     })
 }
@@ -342,6 +353,20 @@ pub(super) fn storage(directory: &Path, section: &file::Storage) -> Option<Stora
 
 fn names(field: &Field<Vec<Name>>) -> Option<Vec<String>> {
     Some(field.get()?.iter().map(|name| name.0.clone()).collect())
+}
+
+fn public_keys(field: &Field<Vec<PublicKeyLine>>) -> Option<Vec<PublicKey>> {
+    Some(field.get()?.iter().map(|line| line.key.clone()).collect())
+}
+
+fn secret_file(
+    directory: &Path,
+    field: &Field<Option<FilePath>>,
+    problems: &mut Problems,
+) -> Option<Option<PathBuf>> {
+    let file = field.get()?.as_ref().map(|file| directory.join(&file.0));
+    file.iter().for_each(|file| semantic::check_secret_file(file, field, problems));
+    Some(file)
 }
 
 fn secret_files(

@@ -251,6 +251,13 @@ section! {
         /// Without any, keys are made for each server address and port that clients connect to,
         /// which with in-band targets is the gateway's own.
         host_key_files: Vec<FilePath> = Or(vec![]);
+        /// A file with the private key of a CA. Clients that take host certificates are shown one,
+        /// made for each connection and valid for a day, so that one `@cert-authority` line makes
+        /// them trust all servers behind the gateway.
+        host_ca_key_file: Option<FilePath> = Or(None);
+        /// Names by which clients call the servers, for these certificates. The address that a
+        /// client connects to is always among them; wildcards are not understood by clients.
+        host_names: Vec<Name> = Or(vec![]);
     }
 }
 
@@ -273,6 +280,10 @@ section! {
         /// "accept-first": keep the first host key of a server and refuse any other later. "known":
         /// accept kept keys only. "off": accept any key.
         host_key_check: HostKeyCheck = Or(HostKeyCheck::AcceptFirst);
+        /// Public keys of CAs, "ssh-ed25519 AAAA…". A server that shows a host certificate of one
+        /// of them, for its name or address, is known by that, whatever `host_key_check` says. One
+        /// of another CA counts as a plain key.
+        trusted_host_cas: Vec<PublicKeyLine> = Or(vec![]);
     }
 }
 
@@ -287,16 +298,26 @@ section! {
         /// order. With "all", a user without a password hash or public keys cannot log in where
         /// both are asked for.
         gateway_require: GatewayRequire = Or(GatewayRequire::Any);
-        /// Ways to log in to the server, in the order in which they are tried. "publickey" uses the
-        /// credential store. "publickey-agent" uses the keys of the agent that the client forwards
-        /// (`ssh -A`): the client is let in before the server is, so it needs gateway
-        /// authentication, and only "publickey" may stand before it. With "password" first, a
-        /// password that was right at the gateway is tried at the server under the same user name
-        /// before the user is asked for another.
+        /// Public keys of CAs, "ssh-ed25519 AAAA…". Their certificates count as public keys of the
+        /// local users whose names they hold, within their time and at their source addresses; one
+        /// with another critical option does not count.
+        trusted_user_cas: Vec<PublicKeyLine> = Or(vec![]);
+        /// Ways to log in to the server. What the gateway can do by itself is tried first:
+        /// "certificate" uses one that is made for this login, "publickey" the credential store.
+        /// "publickey-agent" uses the keys of the agent that the client forwards (`ssh -A`): the
+        /// client is let in before the server is, so it needs gateway authentication, and only
+        /// methods of the gateway itself may stand beside it. With "password" first, a password
+        /// that was right at the gateway is tried at the server under the same user name before the
+        /// user is asked for another. With both "keyboard-interactive" and "password", a password
+        /// also answers the one question of a server that only asks.
         server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
             ServerMethod::KeyboardInteractive,
             ServerMethod::Password,
         ]));
+        /// The file with the private key of the CA for "certificate". Its certificates are for the
+        /// remote user, from the address that the server sees, for five minutes; servers log the
+        /// session's id with them.
+        user_ca_key_file: Option<FilePath> = Or(None);
     }
 }
 

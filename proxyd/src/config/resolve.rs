@@ -106,7 +106,7 @@ impl Policies {
                 &file.authentication_policy,
                 |authentication| &authentication.name,
                 problems,
-                convert::authentication,
+                |section, problems| convert::authentication(directory, section, problems),
             ),
             usermapping: Entries::new(
                 &file.usermapping_policy,

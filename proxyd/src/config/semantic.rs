@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use proxyd_policy::channel::{ChannelKind, ChannelPolicy};
 use proxyd_policy::connection::{ConnectionPolicy, SourcePolicy};
-use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
+use proxyd_policy::gateway::{
+    AuthenticationPolicy, GatewayAuthentication, GatewayMethod, ServerMethod,
+};
 
 use steering_common::limits::SOCKET_MARK;
 
@@ -119,6 +121,37 @@ pub(super) fn check_signing(list: &Field<Vec<file::Audit>>, problems: &mut Probl
     }
 }
 
+/// Notes certificates that an authentication policy cannot make, or that nobody can use.
+pub(super) fn check_certificates(
+    section: &file::Authentication,
+    policy: &AuthenticationPolicy,
+    problems: &mut Problems,
+) {
+    let file = &section.user_ca_key_file;
+    match (policy.server.contains(&ServerMethod::Certificate), &policy.user_ca_key_file) {
+        (true, None) => {
+            let message = "missing key: \"certificate\" in server needs the key of a CA";
+            problems.error(&file.span, &file.key, message);
+        }
+        (false, Some(_)) => {
+            let message = "has no effect without \"certificate\" in server";
+            problems.warning(&file.span, &file.key, message);
+        }
+        (true, Some(_)) | (false, None) => {}
+    }
+    let takes_keys = match &policy.gateway {
+        GatewayAuthentication::None => false,
+        GatewayAuthentication::AnyOf(methods) | GatewayAuthentication::AllOf(methods) => {
+            methods.iter().any(|method| matches!(method, GatewayMethod::PublicKey(_)))
+        }
+    };
+    if !policy.trusted_user_cas.is_empty() && !takes_keys {
+        let field = &section.trusted_user_cas;
+        let message = "has no effect without the method \"publickey\" in gateway";
+        problems.warning(&field.span, &field.key, message);
+    }
+}
+
 /// Notes what a connection policy asks of its authentication policy and cannot get.
 pub(super) fn check_authentication(
     section: &file::Connection,
@@ -139,8 +172,19 @@ pub(super) fn check_authentication(
         problems.error_with_help(&store.span, &store.key, message, help);
     }
     let field = &section.allow_unauthenticated_gateway;
-    if allowed == Some(&true) && !(unauthenticated && uses_store) {
-        let message = "has no effect without a credential store and gateway = \"none\"";
+    let makes_certificates = authentication.server.contains(&ServerMethod::Certificate);
+    if makes_certificates && unauthenticated && allowed == Some(&false) {
+        let message = format!(
+            "authentication policy \"{name}\" has no gateway authentication, so anybody who can \
+             connect would log in by \"certificate\""
+        );
+        let help = "add gateway authentication, or write allow_unauthenticated_gateway = true";
+        let key = &section.authentication;
+        problems.error_with_help(&key.span, &key.key, message, help);
+    }
+    if allowed == Some(&true) && !(unauthenticated && (uses_store || makes_certificates)) {
+        let message = "has no effect without a credential store or certificates, and gateway = \
+                       \"none\"";
         problems.warning(&field.span, &field.key, message);
     }
     let offers_key = authentication.server.contains(&ServerMethod::PublicKey);
@@ -188,14 +232,20 @@ fn check_agent(
         );
         problems.error(&field.span, &field.key, message);
     }
-    let fits = matches!(
-        methods.as_slice(),
-        [ServerMethod::PublicKeyAgent] | [ServerMethod::PublicKey, ServerMethod::PublicKeyAgent]
-    );
+    let by_itself = |method: &ServerMethod| match method {
+        ServerMethod::Certificate | ServerMethod::PublicKey => true,
+        ServerMethod::PublicKeyAgent
+        | ServerMethod::Password
+        | ServerMethod::KeyboardInteractive => false,
+    };
+    let last = methods.split_last();
+    let fits = last.is_some_and(|(last, others)| {
+        *last == ServerMethod::PublicKeyAgent && others.iter().all(by_itself)
+    });
     if !fits {
         let message = format!(
             "authentication policy \"{name}\" has methods beside \"publickey-agent\" that cannot \
-             be used with it: only \"publickey\" may stand, before it"
+             be used with it: only \"certificate\" and \"publickey\" may stand, before it"
         );
         problems.error(&field.span, &field.key, message);
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use proxyd_policy::connection::{OnProxyDown, OnReload};
+use proxyd_policy::gateway::GatewayAuthentication;
 use proxyd_policy::settings::{HostKeyCheck, Rekey};
 use proxyd_policy::time::Weekday;
 
@@ -231,6 +232,50 @@ rule = [{ type = \"session-shell\", record = false }]
     for part in parts {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
+}
+
+/// What is asked of gateway authentication and of certificates, and what of it has no effect.
+#[test]
+fn proofs_and_certificates() {
+    let server = "server = [\"keyboard-interactive\", \"password\"]";
+    let gateway = "gateway = [{ method = \"publickey\", backend = \"local\" }, ";
+    let with = |line: &str| good().replace(server, &format!("{server}\n{line}"));
+    let all = accepted(&with("gateway_require = \"all\""));
+    let policies = all.policy.connection_policies.as_slice();
+    let staff = &policies.first().unwrap().authentication;
+    let is_all = matches!(&staff.gateway, GatewayAuthentication::AllOf(two) if two.len() == 2);
+    assert!(is_all && lines(&all.warnings).is_empty(), "{:?}", staff.gateway);
+
+    let ca = "trusted_user_cas = [\"ssh-ed25519 \
+              AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH\"]";
+    let no_keys = |text: String| text.replace(gateway, "gateway = [");
+    let warned: [(&str, String, &str); 3] = [
+        (
+            "all of one",
+            no_keys(with("gateway_require = \"all\"")),
+            "gateway_require: has no effect",
+        ),
+        ("CAs without keys", no_keys(with(ca)), "trusted_user_cas: has no effect"),
+        (
+            "a CA for nothing",
+            with("user_ca_key_file = \"/dev/null\""),
+            "user_ca_key_file: has no effect",
+        ),
+    ];
+    for (case, text, expected) in warned {
+        let warnings = lines(&accepted(&text).warnings);
+        assert!(warnings.iter().any(|warning| warning.contains(expected)), "{case}: {warnings:?}");
+    }
+    let certificate = "server = [\"certificate\"]";
+    let errors = lines(&refused(&good().replace(server, certificate)));
+    assert!(errors.iter().any(|error| error.contains("needs the key of a CA")), "{errors:?}");
+    let made = format!("{certificate}\nuser_ca_key_file = \"ca\"");
+    let both = "gateway = [{ method = \"publickey\", backend = \"local\" }, \
+                { method = \"password\", backend = \"local\" }]";
+    let open = good().replace(server, &made).replace(both, "gateway = \"none\"");
+    let errors = lines(&refused(&open));
+    let nobody = "anybody who can connect would log in by \"certificate\"";
+    assert!(errors.iter().any(|error| error.contains(nobody)), "{errors:?}");
 }
 
 /// A change to the good file (case, from, to), and the end of the line of the error it makes.

@@ -42,6 +42,7 @@ words!(
     "keyboard-interactive" => ServerMethod::KeyboardInteractive,
     "password" => ServerMethod::Password,
     "publickey" => ServerMethod::PublicKey,
+    "certificate" => ServerMethod::Certificate,
     "publickey-agent" => ServerMethod::PublicKeyAgent
 );
 words!(Backend: "local" => Backend::Local);

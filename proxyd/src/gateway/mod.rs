@@ -1,5 +1,6 @@
 //! Gateway authentication: who the user is to us.
 
+mod key;
 mod pace;
 mod password;
 
@@ -9,6 +10,7 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::{GatewayAuthentication, GatewayMethod, User};
 use proxyd_policy::usermapping::GatewayIdentity;
 
+use self::key::Keys;
 use self::pace::Pace;
 use self::password::Passwords;
 use crate::ask::{Present, Presented, Takes};
@@ -48,13 +50,14 @@ impl GatewayUser {
 pub struct Gateways {
     passwords: Passwords,
     pace: Pace,
+    clock: Clock,
 }
 
 impl Gateways {
     /// Nobody has tried anything yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { passwords: Passwords::default(), pace: Pace::new(clock) }
+        Self { passwords: Passwords::default(), pace: Pace::new(clock), clock }
     }
 
     /// Takes credentials from the client until the policy is content; how many may be wrong is
@@ -65,35 +68,40 @@ impl Gateways {
         admitted: &Admitted,
         client: &mut impl Present,
     ) -> Result<GatewayUser, Stop> {
-        let policy = &admitted.policy().authentication.gateway;
-        let Some(mut needed) = Needed::by(policy) else { return Ok(GatewayUser(None)) };
+        let policy = &admitted.policy().authentication;
+        let Some(mut needed) = Needed::by(&policy.gateway) else { return Ok(GatewayUser(None)) };
         let policies = Arc::clone(session.policies());
         let address = session.flow().client.ip();
         loop {
             let user = policies.user(client.gateway_name()).cloned();
-            let (kind, found) = match client.present().await? {
+            let now_s = self.clock.wall_s();
+            let keys = Keys { trusted: &policy.trusted_user_cas, client: address, now_s };
+            let (kind, method, found) = match client.present().await? {
                 Presented::Nothing => {
                     client.reject().await?;
                     continue;
                 }
                 Presented::KeyOffer { blob } => {
-                    match key_user(needed.takes, user, &blob) {
-                        Some(_) => client.invite().await?,
-                        None => client.reject().await?,
+                    match keys.judge(user.filter(|_user| needed.takes.keys), &blob) {
+                        (_, Some(_)) => client.invite().await?,
+                        (_, None) => client.reject().await?,
                     }
                     continue;
                 }
-                Presented::Key { blob } => (Kind::Key, key_user(needed.takes, user, &blob)),
+                Presented::Key { blob } => {
+                    let user = user.filter(|_user| needed.takes.keys);
+                    let (method, found) = keys.judge(user, &blob);
+                    (Kind::Key, method, found)
+                }
                 Presented::Password(password) => {
                     let user = user.filter(|_user| needed.takes.passwords);
                     let tried = self.pace.wait(client.gateway_name(), address).await;
                     let found = self.passwords.check(user, password).await;
                     self.pace.judged(&tried, found.is_some());
-                    (Kind::Password, found)
+                    (Kind::Password, "password", found)
                 }
             };
             let (name, accepted) = (client.gateway_name().to_owned(), found.is_some());
-            let method = kind.as_str();
             session.note(Event::GatewayAuthentication { user: name, method, accepted });
             match found {
                 None => client.reject().await?,
@@ -112,16 +120,6 @@ impl Gateways {
 enum Kind {
     Password,
     Key,
-}
-
-impl Kind {
-    /// The name in records.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Password => "password",
-            Self::Key => "publickey",
-        }
-    }
 }
 
 /// What the policy still wants to see.
@@ -156,11 +154,6 @@ impl Needed {
         }
         !self.all || !(self.takes.passwords || self.takes.keys)
     }
-}
-
-/// The user, if public keys are taken and this one is the user's.
-fn key_user(takes: Takes, user: Option<Arc<User>>, blob: &[u8]) -> Option<Arc<User>> {
-    user.filter(|user| takes.keys && user.public_keys.iter().any(|key| key.blob == blob))
 }
 
 /// Which kinds of credentials the policy takes at the gateway, for clients that ask.

@@ -45,9 +45,12 @@ async fn run<P: Protocol>(
     session.note(Event::Policy { name: name.clone() });
     session.update(|live| live.policy = name);
     let token = session.token().clone();
-    let greeted = unless(&token, protocol.greet(session, admitted, accepted)).await;
+    // What these steps take is given back before the relay, which may last for days.
+    let greet = Box::pin(protocol.greet(session, admitted, accepted));
+    let greeted = unless(&token, greet).await;
     let mut client = greeted.unwrap_or_else(|| Err(session.terminated()))?;
-    let logged_in = unless(&token, log_in(ctx, protocol, session, admitted, &mut client)).await;
+    let log_in = Box::pin(log_in(ctx, protocol, session, admitted, &mut client));
+    let logged_in = unless(&token, log_in).await;
     let logged_in = logged_in.unwrap_or_else(|| Err(session.terminated()));
     let ready = match logged_in {
         Ok(proven) => start_recording(ctx, session, admitted).await.map(|begun| (proven, begun)),

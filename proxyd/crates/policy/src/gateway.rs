@@ -1,6 +1,7 @@
 //! Gateway authentication: who the user is to us, before any server is involved.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// Where gateway credentials are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub enum ServerMethod {
     PublicKey,
     /// A key of the client's agent, which it forwards to us.
     PublicKeyAgent,
+    /// A certificate that the gateway's own CA makes for this login.
+    Certificate,
 }
 
 /// How users authenticate, at the gateway and then at the server.
@@ -49,8 +52,12 @@ pub struct AuthenticationPolicy {
     pub name: String,
     /// At the gateway.
     pub gateway: GatewayAuthentication,
+    /// CAs whose certificates count as public keys of the users that they name.
+    pub trusted_user_cas: Vec<PublicKey>,
     /// At the server, in the order in which they are tried; never empty.
     pub server: Vec<ServerMethod>,
+    /// The file with the CA's private key; present whenever `server` has a certificate.
+    pub user_ca_key_file: Option<PathBuf>,
 }
 
 /// A user of the local database.

@@ -78,6 +78,8 @@ deny_reasons! {
     FourEyesWithdrawn, "four-eyes-withdrawn", "it was given up before anybody approved of it";
     HostKeyUnknown, "host-key-unknown", "the host key of the server is not known";
     HostKeyChanged, "host-key-changed", "the host key of the server has changed";
+    HostCertificateRefused, "host-certificate-refused",
+        "the certificate of the server's host key is not valid";
     NoCredential, "no-credential", "no stored credential fits this user and server";
     NoAgent, "no-agent",
         "the client does not forward an agent, whose keys the server is logged in to with";

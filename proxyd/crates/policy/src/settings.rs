@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::gateway::PublicKey;
 use crate::pattern::Pattern;
 
 /// Settings of SSH connections.
@@ -43,6 +44,10 @@ pub struct ClientSide {
     pub host_keys: Vec<HostKeyType>,
     /// Files with the private host keys shown to clients; empty: keys are made for each server.
     pub host_key_files: Vec<PathBuf>,
+    /// The file with the private key of the CA that certifies them.
+    pub host_ca_key_file: Option<PathBuf>,
+    /// Names of servers that the certificates are for, beside the address.
+    pub host_names: Vec<String>,
 }
 
 /// The half of the gateway that servers see.
@@ -56,6 +61,8 @@ pub struct ServerSide {
     pub rekey: Rekey,
     /// What is done with the server's host key.
     pub host_key_check: HostKeyCheck,
+    /// CAs whose host certificates are accepted instead.
+    pub trusted_host_cas: Vec<PublicKey>,
 }
 
 /// Whether we start a key exchange after the first one; that of a peer is served either way.

@@ -465,9 +465,11 @@ impl ClientHalf for Client {
     async fn dismiss(&mut self, stop: &Stop) {
         let text = stop.text();
         let reason = match stop {
-            Stop::Denied(DenyReason::HostKeyUnknown | DenyReason::HostKeyChanged) => {
-                HOST_KEY_NOT_VERIFIABLE
-            }
+            Stop::Denied(
+                DenyReason::HostKeyUnknown
+                | DenyReason::HostKeyChanged
+                | DenyReason::HostCertificateRefused,
+            ) => HOST_KEY_NOT_VERIFIABLE,
             Stop::Denied(_) | Stop::Failed(_) | Stop::Terminated(_) | Stop::ClientGone => {
                 NO_MORE_METHODS
             }

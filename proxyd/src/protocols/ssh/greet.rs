@@ -1,11 +1,13 @@
 //! The first part of a session: we are the server, up to the first authentication attempt.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::settings::HostKeyType;
+use proxyd_ssh::certificate::{Certificate, CertificateError, Kind, Request};
 use proxyd_ssh::message::text::clean;
 use proxyd_ssh::transport::{
     Algorithms, Cipher, HostKey, KexMethod, KeyAlgorithm, Leg, Mac, RekeyLimits, ServerConfig,
@@ -35,7 +37,7 @@ pub(super) async fn greet(
     // From the moment of the connection, the making of keys included.
     let deadline = session.started().saturating_add(ssh.limits.handshake);
     let settings = &admitted.policy().settings;
-    let host_keys = host_keys(ssh, admitted).await?;
+    let host_keys = host_keys(ssh, session, admitted).await?;
     let version = Version::new(settings.version.as_deref().unwrap_or(VERSION));
     let config = ServerConfig {
         version: version.map_err(|error| Stop::gateway("handshake", error))?,
@@ -65,21 +67,72 @@ pub(super) async fn greet(
     Ok(client)
 }
 
-/// The keys that the client is shown: those of the policy, or made for the server it connects to.
-async fn host_keys(ssh: &Ssh, admitted: &Admitted) -> Result<Vec<Arc<HostKey>>, Stop> {
+/// The keys that the client is shown: those of the policy, or made for the server it connects to;
+/// with certificates where the policy has a CA.
+async fn host_keys(
+    ssh: &Ssh,
+    session: &Session,
+    admitted: &Admitted,
+) -> Result<Vec<Arc<HostKey>>, Stop> {
     let side = &admitted.policy().settings.client_side;
-    if !side.host_key_files.is_empty() {
-        let keys = credential::key_files("handshake", side.host_key_files.clone()).await?;
-        return Ok(keys.into_iter().map(Arc::new).collect());
-    }
+    let server = admitted.flow().original_destination;
     let types = match side.host_keys.as_slice() {
         [] => HostKeyType::DEFAULT,
         some => some,
     };
-    let server = admitted.flow().original_destination;
-    let keys = ssh.host_keys.shown(server, types).await;
-    keys.map_err(|error| Stop::gateway("handshake", error))
+    let keys = if side.host_key_files.is_empty() {
+        let keys = ssh.host_keys.shown(server, types).await;
+        keys.map_err(|error| Stop::gateway("handshake", error))?
+    } else {
+        credential::key_files("handshake", side.host_key_files.clone()).await?
+    };
+    let keys = match side.host_ca_key_file.clone() {
+        None => keys,
+        Some(file) => {
+            let cas = credential::key_files("handshake", vec![file]).await?;
+            let now_s = ssh.clock.wall_s();
+            keys.into_iter()
+                .map(|key| certify(session, key, &cas, (server.ip(), &side.host_names), now_s))
+                .collect::<Result<_, _>>()?
+        }
+    };
+    Ok(keys.into_iter().map(Arc::new).collect())
 }
+
+/// Adds a host certificate to a key, for the address and the names of its server.
+fn certify(
+    session: &Session,
+    key: HostKey,
+    cas: &[HostKey],
+    (address, names): (IpAddr, &[String]),
+    now_s: u64,
+) -> Result<HostKey, Stop> {
+    let failed = |error: CertificateError| Stop::gateway("handshake", error);
+    let Some(ca) = cas.first() else { return Ok(key) };
+    let address = address.to_canonical().to_string();
+    let principals: Vec<&str> =
+        [address.as_str()].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let request = Request {
+        key_blob: key.public_blob(),
+        kind: Kind::Host,
+        serial: session.id().as_u64_pair().1,
+        key_id: &address,
+        principals: &principals,
+        valid_after_s: now_s.saturating_sub(CLOCKS_DIFFER_S),
+        valid_before_s: now_s + VALID_S,
+        force_command: None,
+        source_address: None,
+        extensions: &[],
+    };
+    let certificate = Certificate::issue(&request, ca).map_err(failed)?;
+    key.with_certificate(&certificate).map_err(failed)
+}
+
+/// How long a host certificate is good, in seconds: clients look at it once, while they connect.
+const VALID_S: u64 = 86_400;
+
+/// How far a client's clock may be behind ours, in seconds.
+const CLOCKS_DIFFER_S: u64 = 3_600;
 
 /// Waits for the end of the key exchange.
 async fn shake_hands(link: &mut Link, deadline: Duration) -> Result<(), Stop> {

@@ -2,16 +2,21 @@
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
+use proxyd_policy::gateway::PublicKey;
 use proxyd_policy::settings::Rekey;
+use proxyd_ssh::certificate::{CertificateError, Purpose};
 use proxyd_ssh::transport::{
     Algorithms, ClientConfig, KeyAlgorithm, Leg, RekeyLimits, Version, fingerprint,
 };
+
+use tracing::warn;
 
 use super::Ssh;
 use super::greet::{VERSION, algorithms};
 use super::link::{Arrived, HostKeyShown, Link, LinkError};
 use super::login::lost;
 use crate::dial::TargetLink;
+use crate::hostkeys::Trust;
 use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::Stop;
@@ -32,6 +37,9 @@ pub(super) async fn handshake(
     let mut algorithms = algorithms(&settings.algorithms, Algorithms::for_servers());
     if settings.legacy {
         algorithms = algorithms.with_legacy();
+    }
+    if !settings.trusted_host_cas.is_empty() {
+        algorithms.host_certificates = KeyAlgorithm::ALL.to_vec();
     }
     // A server with several keys must not look changed because it was asked for another one.
     let is_known = |algorithm: &KeyAlgorithm| known.iter().any(|k| k == algorithm.key_type());
@@ -73,12 +81,44 @@ async fn judge(
     authorized: &Authorized,
     offer: &HostKeyShown,
 ) -> Result<(), Stop> {
-    let check = admitted.policy().settings.server_side.host_key_check;
-    let server = authorized.target().address();
-    let key_type = offer.algorithm.key_type();
-    let verdict = ssh.host_keys.judge(server, check, key_type, &offer.blob).await;
-    let verdict = verdict.map_err(|error| Stop::gateway("host-key", error))?;
-    let trust = verdict.map_or_else(DenyReason::code, crate::hostkeys::Trust::as_str);
+    let settings = &admitted.policy().settings.server_side;
+    let now_s = ssh.clock.wall_s();
+    let verdict = match certified(&settings.trusted_host_cas, authorized, offer, now_s) {
+        Some(verdict) => verdict,
+        None => {
+            let (server, kind) = (authorized.target().address(), offer.algorithm.key_type());
+            let verdict = ssh.host_keys.judge(server, settings.host_key_check, kind, &offer.blob);
+            verdict.await.map_err(|error| Stop::gateway("host-key", error))?
+        }
+    };
+    let trust = verdict.map_or_else(DenyReason::code, Trust::as_str);
     session.note(Event::ServerIdentity { fingerprint: fingerprint(&offer.blob), trust });
     verdict.map(|_trust| ()).map_err(Stop::from)
+}
+
+/// Judges the certificate of a trusted CA; none where there is no such one, and the key counts.
+fn certified(
+    trusted: &[PublicKey],
+    authorized: &Authorized,
+    offer: &HostKeyShown,
+    now_s: u64,
+) -> Option<Result<Trust, DenyReason>> {
+    let certificate = offer.certificate.as_ref()?;
+    let trusted: Vec<&[u8]> = trusted.iter().map(|ca| ca.blob.as_slice()).collect();
+    let target = authorized.target();
+    let address = target.address().ip().to_string();
+    let names = target.name().map(|name| name.as_str().to_owned()).into_iter().chain([address]);
+    let mut refused = None;
+    for name in names {
+        let purpose = Purpose::Host { name: name.as_bytes() };
+        match certificate.check(purpose, now_s, &trusted) {
+            Ok(_verified) => return Some(Ok(Trust::Certified)),
+            Err(CertificateError::Untrusted) => return None,
+            Err(error) => refused = Some(error),
+        }
+    }
+    if let Some(error) = refused {
+        warn!(server = %target.address(), %error, "Host certificate of a server is refused");
+    }
+    Some(Err(DenyReason::HostCertificateRefused))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use proxyd_ssh::certificate::Certificate;
 use proxyd_ssh::transport::{Event, KeyAlgorithm, Leg};
 use thiserror::Error as ThisError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -50,6 +51,7 @@ pub(super) enum Arrived {
 pub(super) struct HostKeyShown {
     pub(super) algorithm: KeyAlgorithm,
     pub(super) blob: Vec<u8>,
+    pub(super) certificate: Option<Box<Certificate>>,
 }
 
 /// A leg and its socket.
@@ -166,8 +168,9 @@ fn arrived(event: Event<'_>) -> Next {
     match event {
         Event::Established => Next::Arrived(Arrived::Established),
         Event::HostKey(offer) => {
-            let blob = offer.key_blob.to_vec();
-            Next::Arrived(Arrived::HostKey(HostKeyShown { algorithm: offer.algorithm, blob }))
+            let (algorithm, blob) = (offer.algorithm, offer.key_blob.to_vec());
+            let certificate = offer.certificate.cloned().map(Box::new);
+            Next::Arrived(Arrived::HostKey(HostKeyShown { algorithm, blob, certificate }))
         }
         Event::Message(message) => {
             Next::Arrived(Arrived::Message(SecretBytes::new(message.to_vec())))

@@ -75,6 +75,12 @@ impl Login {
         let Some(mut methods) = self.tried(session, client, "none", &ask).await? else {
             return Ok(());
         };
+        if allowed.contains(&ServerMethod::Certificate) && has(&methods, "publickey") {
+            match self.certificate(session, admitted, authorized, client).await? {
+                None => return Ok(()),
+                Some(left) => methods = left,
+            }
+        }
         if allowed.contains(&ServerMethod::PublicKey) && has(&methods, "publickey") {
             match self.stored_keys(session, admitted, authorized, client, &methods).await? {
                 None => return Ok(()),
@@ -94,6 +100,26 @@ impl Login {
             }
         }
         self.relayed(session, client, allowed, methods).await
+    }
+
+    /// Tries a certificate that is made for this login.
+    async fn certificate(
+        &mut self,
+        session: &mut Session,
+        admitted: &Admitted,
+        authorized: &Authorized,
+        client: &mut Client,
+    ) -> Result<Left, Stop> {
+        let seen = self.link.stream.local_addr();
+        let seen = seen.map_err(|error| Stop::server("login", error))?;
+        let key = credential::certificate(session, admitted, authorized, seen.ip()).await?;
+        let algorithm = KeyAlgorithm::Ed25519;
+        let sign = |data: &[u8]| key.sign(algorithm, data);
+        let name = algorithm.certificate_name().as_bytes();
+        let blob = key.certificate().unwrap_or_default();
+        let attempt = self.connector.key(name, blob, sign);
+        let attempt = attempt.map_err(|error| Stop::gateway("credential", error))?;
+        self.tried(session, client, "certificate", &attempt).await
     }
 
     /// Tries the keys of the credential store.

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::AuthError;
+use crate::certificate::Certificate;
 use crate::cursor::{Reader, Writer};
 use crate::limits::{AUTH_MESSAGES_MAX, KEY_OFFERS_MAX, USER_NAME_BYTES_MAX};
 use crate::message::number;
@@ -10,7 +11,7 @@ use crate::message::text::clean;
 use crate::message::userauth::{
     self, CONNECTION_SERVICE, InfoRequest, Method, PublicKey, Request, USERAUTH_SERVICE,
 };
-use crate::transport::verify_signature;
+use crate::transport::{KeyAlgorithm, verify_signature};
 
 /// A public key that a client brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,16 +211,32 @@ impl Acceptor {
         // connection (RFC 4252 section 7).
         let mut covered = Writer::new();
         covered.string(&self.session_id).raw(key.signed);
-        match verify_signature(key.algorithm, key.blob, signature, covered.as_bytes()) {
-            Ok(()) => Ok(Attempt::Key(owned)),
-            Err(_wrong) => Ok(Attempt::Unusable),
-        }
+        let is_right = is_signed(key.algorithm, key.blob, signature, covered.as_bytes());
+        Ok(if is_right { Attempt::Key(owned) } else { Attempt::Unusable })
     }
+}
+
+/// Whether a signature is by this key, or by the one that this certificate is for.
+fn is_signed(algorithm: &[u8], blob: &[u8], signature: &[u8], data: &[u8]) -> bool {
+    let is_named = |known: &KeyAlgorithm| known.certificate_name().as_bytes() == algorithm;
+    let verified = match KeyAlgorithm::ALL.into_iter().find(is_named) {
+        None => verify_signature(algorithm, blob, signature, data),
+        Some(algorithm) => match Certificate::parse(blob) {
+            Ok(certificate) => {
+                let name = algorithm.name().as_bytes();
+                verify_signature(name, certificate.key_blob(), signature, data)
+            }
+            Err(_unusable) => return false,
+        },
+    };
+    verified.is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::connector::Connector;
+    use crate::transport::HostKey;
 
     fn ready() -> Acceptor {
         let mut acceptor = Acceptor::new(b"session", 3);
@@ -326,8 +343,40 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_counts_with_a_signature_by_its_own_key() {
+        use crate::certificate::{Kind, Request};
+        let [ca, key, other] = [(); 3].map(|()| HostKey::generate_ed25519().unwrap());
+        let request = Request {
+            key_blob: key.public_blob(),
+            kind: Kind::User,
+            serial: 1,
+            key_id: "root",
+            principals: &["root"],
+            valid_after_s: 0,
+            valid_before_s: 1,
+            force_command: None,
+            source_address: None,
+            extensions: &[],
+        };
+        let certificate = Certificate::issue(&request, &ca).unwrap();
+        let algorithm = KeyAlgorithm::Ed25519.certificate_name().as_bytes();
+        let (mut connector, _hello) = Connector::new(b"root", b"session");
+        for (case, signer, expected) in
+            [("own", &key, true), ("other", &other, false), ("ca", &ca, false)]
+        {
+            let sign = |data: &[u8]| signer.sign(KeyAlgorithm::Ed25519, data);
+            let message = connector.key(algorithm, certificate.blob(), sign).unwrap();
+            let incoming = ready().receive(&message).unwrap();
+            let is_key = matches!(incoming, Incoming::Attempt(Attempt::Key(_)));
+            assert_eq!(is_key, expected, "{case}");
+            let cut = connector.key(algorithm, &certificate.blob()[1..], sign).unwrap();
+            let incoming = ready().receive(&cut).unwrap();
+            assert!(matches!(incoming, Incoming::Attempt(Attempt::Unusable)), "{case}, cut");
+        }
+    }
+
+    #[test]
     fn a_signature_counts_only_for_its_own_session() {
-        use crate::transport::{HostKey, KeyAlgorithm};
         let key = HostKey::generate_ed25519().unwrap();
         let mut message = userauth::key_request(b"root", b"ssh-ed25519", key.public_blob());
         let mut covered = Writer::new();
