@@ -11,11 +11,15 @@ mod fast_path;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod ssh_agent;
 #[cfg(test)]
 mod ssh_auth;
 #[cfg(test)]
@@ -28,6 +32,10 @@ mod ssh_auth_raw;
 mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
+#[cfg(test)]
+mod ssh_forward;
+#[cfg(test)]
+mod ssh_four_eyes;
 #[cfg(test)]
 mod ssh_hostkeys;
 #[cfg(test)]

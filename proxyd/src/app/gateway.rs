@@ -251,6 +251,7 @@ const fn ssh_limits(limits: &Limits) -> SshLimits {
         handshake: limits.handshake_timeout,
         authentication: limits.authentication_timeout,
         question: limits.question_timeout,
+        four_eyes: limits.four_eyes_timeout,
         idle: limits.idle_timeout,
         attempts: limits.authentication_attempts,
     }

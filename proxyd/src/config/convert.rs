@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxyd_policy::audit::{AuditPolicy, RecipientGroup};
-use proxyd_policy::channel::{ChannelPolicy, ChannelRule};
+use proxyd_policy::channel::{ChannelPolicy, ChannelRule, Conditions};
 use proxyd_policy::connection::Protocol;
 use proxyd_policy::credential::{CredentialEntry, CredentialStore};
 use proxyd_policy::gateway::{
@@ -213,12 +213,26 @@ pub(super) fn channels(
                 remote_users: rule.remote_users.get()?.clone(),
                 targets: rule.targets.get()?.clone(),
                 time: time?,
+                conditions: conditions(rule, problems)?,
+                four_eyes: *rule.four_eyes.get()?,
                 record: *rule.record.get()?,
             })
         })
         .collect();
     let rules = rules.into_iter().collect::<Option<_>>()?;
     Some(ChannelPolicy { name: section.name.get()?.0.clone(), rules })
+}
+
+/// What a channel rule says of details; notes conditions that its type of channel does not have.
+fn conditions(rule: &file::ChannelRule, problems: &mut Problems) -> Option<Conditions> {
+    semantic::check_conditions(rule, problems);
+    Some(Conditions {
+        commands: rule.commands.get()?.clone(),
+        subsystems: rule.subsystems.get()?.clone(),
+        endpoints: rule.endpoints.get()?.clone(),
+        sockets: rule.sockets.get()?.clone(),
+        originators: rule.originators.get()?.clone(),
+    })
 }
 
 /// One time policy; notes one that is never open.
@@ -311,6 +325,7 @@ pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
         handshake_timeout: seconds(&section.handshake_timeout_s)?,
         authentication_timeout: seconds(&section.authentication_timeout_s)?,
         question_timeout: seconds(&section.question_timeout_s)?,
+        four_eyes_timeout: seconds(&section.four_eyes_timeout_s)?,
         connect_timeout: seconds(&section.connect_timeout_s)?,
         idle_timeout: some_seconds(&section.idle_timeout_s)?,
         authentication_attempts: section.authentication_attempts.get()?.0,

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use proxyd_policy::channel::ChannelKind;
+use proxyd_policy::channel::{ChannelKind, CommandPattern, EndpointPattern};
 use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, OnReload, Protocol};
+use proxyd_policy::files::{FileAccess, FileAction, PathPattern};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{HostPattern, PortRange};
 use proxyd_policy::pattern::Pattern;
@@ -19,7 +20,7 @@ use super::choice::{
 use super::keys::{Argon2idHash, Banner, PublicKeyLine, Recipient, Version};
 use super::section::Need::{Inside, Or, Required};
 use super::section::section;
-use super::value::{FilePath, Int, Name, NonEmpty, Port};
+use super::value::{FilePath, Int, Name, NonEmpty, Port, Size};
 
 /// Seconds in a day, the longest time limit.
 const DAY_S: u32 = 86_400;
@@ -62,6 +63,8 @@ section! {
         usermapping_policy: Vec<Usermapping> = Or(vec![]);
         /// Which channels may be opened.
         channel_policy: Vec<Channels> = Or(vec![]);
+        /// What may be done to which files over sftp and scp.
+        file_policy: Vec<Files> = Or(vec![]);
         /// When channels may be opened.
         time_policy: Vec<Time> = Or(vec![]);
         /// Who can open the trails.
@@ -128,6 +131,9 @@ section! {
         authentication_timeout_s: Limit = Or(Int(120));
         /// For the user to answer one question.
         question_timeout_s: Limit = Or(Int(120));
+        /// For somebody else to approve of a channel whose rule asks for four eyes; then it is
+        /// refused.
+        four_eyes_timeout_s: Limit = Or(Int(600));
         /// To find the address of the server and connect to it.
         connect_timeout_s: Limit = Or(Int(10));
         /// Without data in either direction, after which a session ends. 0 is no limit.
@@ -296,10 +302,12 @@ section! {
         trusted_user_cas: Vec<PublicKeyLine> = Or(vec![]);
         /// Ways to log in to the server. What the gateway can do by itself is tried first:
         /// "certificate" uses one that is made for this login, "publickey" the credential store.
-        /// With "password" first, a password that was right at the gateway is tried at the server
-        /// under the same user name before the user is asked for another. With both
-        /// "keyboard-interactive" and "password", a password also answers the one question of a
-        /// server that only asks.
+        /// "publickey-agent" uses the keys of the agent that the client forwards (`ssh -A`): the
+        /// client is let in before the server is, so it needs gateway authentication, and only
+        /// "certificate" and "publickey" may stand before it. With "password" first, a password
+        /// that was right at the gateway is tried at the server under the same user name before the
+        /// user is asked for another. With both "keyboard-interactive" and "password", a password
+        /// also answers the one question of a server that only asks.
         server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
             ServerMethod::KeyboardInteractive,
             ServerMethod::Password,
@@ -383,8 +391,60 @@ section! {
         targets: Vec<IpNet> = Or(vec![]);
         /// A time policy; without one the channel may be opened at any time.
         time: Option<Name> = Or(None);
+        /// "session-exec" and "session-exec-scp": commands. A `*` stands for any characters but
+        /// those by which a shell starts another command, expands, redirects or quotes.
+        commands: Vec<CommandPattern> = Or(vec![]);
+        /// "session-subsystem": subsystems, by name.
+        subsystems: Vec<Pattern> = Or(vec![]);
+        /// "local-forward": where connections may go. "remote-forward": where the server may
+        /// listen. Addresses, prefixes, host names, "*.domain" or "*", with ":port" or
+        /// ":port-port". A host name is compared as the client writes it; it is the server that
+        /// resolves it.
+        endpoints: Vec<EndpointPattern> = Or(vec![]);
+        /// "local-forward" and "remote-forward": paths of Unix sockets. Where only one of
+        /// endpoints and sockets is named, the other is not allowed at all.
+        sockets: Vec<Pattern> = Or(vec![]);
+        /// "local-forward", "remote-forward" and "x11": addresses from which forwarded connections
+        /// come, as the peer that forwards them says.
+        originators: Vec<IpNet> = Or(vec![]);
+        /// Whether somebody else has to approve of it first, by `proxyd ctl approve`.
+        four_eyes: bool = Or(false);
         /// Whether the channel is recorded.
         record: bool = Or(true);
+    }
+}
+
+section! {
+    /// What may be done to which files of a server over sftp and scp. What no rule allows is
+    /// refused. Symbolic links on the server are not followed: whoever may write in a place where
+    /// others made links may write to where they lead.
+    Files {
+        /// The policy's name.
+        name: Name = Required;
+        /// The rules; the first that fits decides.
+        rule: NonEmpty<FileRule> = Required;
+    }
+}
+
+section! {
+    /// Allows or refuses operations on paths. Both paths of a rename or link have to be allowed,
+    /// and opening for both reading and writing takes both. Closing a file, and asking for the full
+    /// form of a path, is always allowed.
+    FileRule {
+        /// What is done. "write" is also creating a file, cutting it and setting its size; "stat"
+        /// is also reading symbolic links; "link" is symbolic and hard links; "other" is extensions
+        /// of sftp that proxyd does not know, which have no paths.
+        operations: NonEmpty<FileAccess> = Required;
+        /// Paths on the server, without "." and "..". `*` is any characters within a name, and the
+        /// name `**` is any names, none too: "/srv/**" is /srv and all below. One without a leading
+        /// slash begins where the server starts the user. scp does not tell where that is: its
+        /// paths without a leading slash fit such patterns only. An empty list is every path.
+        paths: Vec<PathPattern> = Or(vec![]);
+        /// How many bytes of a file may be read, and how far into it may be written; 0 sets no
+        /// limit. With a limit, appending is refused, because it is not known what is there.
+        max_bytes: Size = Or(Size(0));
+        /// What becomes of it.
+        action: FileAction = Required;
     }
 }
 

@@ -1,10 +1,11 @@
 //! How the types of the policy model are written in the file.
 
 use ipnet::IpNet;
-use proxyd_policy::channel::ChannelKind;
+use proxyd_policy::channel::{ChannelKind, CommandPattern, EndpointPattern};
 use proxyd_policy::connection::{
     OnProxyDown, OnRecordingFailure, OnReload, Protocol, SourcePolicy,
 };
+use proxyd_policy::files::{FileAccess, FileAction, PathPattern};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{Host, HostName, HostPattern, PortRange, parse_prefix};
 use proxyd_policy::pattern::Pattern;
@@ -41,18 +42,37 @@ words!(
     "keyboard-interactive" => ServerMethod::KeyboardInteractive,
     "password" => ServerMethod::Password,
     "publickey" => ServerMethod::PublicKey,
-    "certificate" => ServerMethod::Certificate;
-    later "publickey-agent"
+    "certificate" => ServerMethod::Certificate,
+    "publickey-agent" => ServerMethod::PublicKeyAgent
 );
 words!(Backend: "local" => Backend::Local);
 words!(
     ChannelKind:
     "session-shell" => ChannelKind::SessionShell,
     "session-exec" => ChannelKind::SessionExec,
-    "session-sftp" => ChannelKind::SessionSftp;
-    later "session-exec-scp", "session-subsystem", "agent", "x11", "local-forward",
-        "remote-forward"
+    "session-exec-scp" => ChannelKind::SessionExecScp,
+    "session-sftp" => ChannelKind::SessionSftp,
+    "session-subsystem" => ChannelKind::SessionSubsystem,
+    "agent" => ChannelKind::Agent,
+    "x11" => ChannelKind::X11,
+    "local-forward" => ChannelKind::LocalForward,
+    "remote-forward" => ChannelKind::RemoteForward
 );
+words!(
+    FileAccess:
+    "read" => FileAccess::Read,
+    "write" => FileAccess::Write,
+    "list" => FileAccess::List,
+    "stat" => FileAccess::Stat,
+    "setstat" => FileAccess::Setstat,
+    "remove" => FileAccess::Remove,
+    "rename" => FileAccess::Rename,
+    "mkdir" => FileAccess::Mkdir,
+    "rmdir" => FileAccess::Rmdir,
+    "link" => FileAccess::Link,
+    "other" => FileAccess::Other
+);
+words!(FileAction: "allow" => FileAction::Allow, "refuse" => FileAction::Refuse);
 words!(
     HostKeyType:
     "ed25519" => HostKeyType::Ed25519,
@@ -70,6 +90,12 @@ words!(
 
 parsed!(PortRange, "port or range of ports, \"22\" or \"2200-2299\"");
 parsed!(Pattern, "name, `*` for any characters");
+parsed!(CommandPattern, "command, `*` for any characters that mean nothing to a shell");
+parsed!(
+    EndpointPattern,
+    "address, prefix, host name, \"*.domain\" or \"*\", with \":port\" or \":port-port\""
+);
+parsed!(PathPattern, "path, `*` and `**` for any characters and names");
 parsed!(Host, "address or host name");
 parsed!(HostName, "domain");
 parsed!(HostPattern, "address, prefix, host name or \"*.domain\"");

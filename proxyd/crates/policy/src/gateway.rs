@@ -41,6 +41,8 @@ pub enum ServerMethod {
     PublicKey,
     /// A certificate that the gateway's own CA makes for this login.
     Certificate,
+    /// A key of the client's agent, which it forwards to us.
+    PublicKeyAgent,
 }
 
 /// How users authenticate, at the gateway and then at the server.

@@ -12,6 +12,7 @@ use proxyd_wire::user_name::InbandMode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Ssh;
+use super::agent::Early;
 use super::link::{Link, LinkError};
 use super::names::Names;
 use crate::ask::{Ask, Present, Presented, Question, SecretBytes, Takes};
@@ -54,6 +55,8 @@ pub struct Client {
     brought: bool,
     /// Whether it did, and was refused.
     refused: bool,
+    /// What a client has sent that was let in before the server was there.
+    early: Option<Early>,
     /// Given back once the client is authenticated, or gone.
     handshake: OwnedSemaphorePermit,
 }
@@ -96,6 +99,7 @@ impl Client {
             failure: DenyReason::GatewayAuthenticationFailed,
             brought: false,
             refused: false,
+            early: None,
             handshake,
             link,
         }
@@ -241,13 +245,40 @@ impl Client {
         }
     }
 
-    /// The client is in: its authentication is over, and what it took with it.
-    pub(super) fn admit(self) -> Result<Link, Stop> {
-        let Self { mut link, handshake, .. } = self;
-        let success = [proxyd_ssh::message::number::USERAUTH_SUCCESS];
-        link.leg.send(&[&success]).map_err(|error| Stop::client("authentication", error))?;
+    /// The client is in: its authentication is over, and what it took with it. Gives what it has
+    /// sent since, if it was let in before.
+    pub(super) fn admit(mut self) -> Result<(Link, Option<Early>), Stop> {
+        self.let_in()?;
+        let Self { link, early, handshake, .. } = self;
         drop(handshake);
-        Ok(link)
+        Ok((link, early))
+    }
+
+    /// Lets the client in, unless it is.
+    fn let_in(&mut self) -> Result<(), Stop> {
+        if self.early.is_some() {
+            return Ok(());
+        }
+        let success = [proxyd_ssh::message::number::USERAUTH_SUCCESS];
+        self.link.leg.send(&[&success]).map_err(|error| Stop::client("authentication", error))
+    }
+
+    /// Lets the client in before the server is there; what it sends from now on is kept.
+    pub(super) fn let_in_early(&mut self) -> Result<&mut Early, Stop> {
+        self.let_in()?;
+        self.waiting = Waiting::Nothing;
+        Ok(self.early.get_or_insert_default())
+    }
+
+    /// The next message of a client that was let in early.
+    pub(super) async fn message_early(&mut self) -> Result<SecretBytes, Stop> {
+        let message = self.link.message(self.deadline).await;
+        message.map_err(|error| self.stop(error))
+    }
+
+    /// Sends a message to such a client.
+    pub(super) async fn send_early(&mut self, message: &[u8]) -> Result<(), Stop> {
+        self.send(message).await
     }
 
     /// Keeps an attempt for later; the one before it needs no answer any more (RFC 4252 section
@@ -321,6 +352,9 @@ impl Ask for Client {
     }
 
     async fn tell(&mut self, text: &str) -> Result<(), Stop> {
+        if self.early.is_some() {
+            return Ok(());
+        }
         let message = userauth::banner(&with_line_end(text));
         self.send(&message).await
     }
@@ -443,7 +477,8 @@ impl ClientHalf for Client {
         // A banner is what every client shows; the text of the goodbye, only some.
         let message = userauth::banner(&with_line_end(&format!("proxyd: {text}")));
         let limit = self.clock.now().saturating_add(DISMISS_LIMIT);
-        if self.link.send(&message, limit).await.is_ok() {
+        // There are no banners once the client is in.
+        if self.early.is_some() || self.link.send(&message, limit).await.is_ok() {
             self.link.disconnect(reason, &text).await;
         }
     }

@@ -87,6 +87,9 @@ impl Login {
                 Some(left) => methods = left,
             }
         }
+        if allowed.last() == Some(&ServerMethod::PublicKeyAgent) {
+            return self.by_agent(session, client, methods).await;
+        }
         // Only where the policy puts passwords first: the server sees the gateway's password.
         if allowed.first() == Some(&ServerMethod::Password)
             && let Some(password) = client.given_password()
@@ -152,7 +155,7 @@ impl Login {
     }
 
     /// Makes one attempt that the server answers at once.
-    async fn tried(
+    pub(super) async fn tried(
         &mut self,
         session: &mut Session,
         client: &mut Client,
@@ -182,6 +185,7 @@ impl Login {
             Outcome::Success => Ok(None),
             Outcome::Failure { methods, .. } => Ok(Some(methods)),
             Outcome::Ready
+            | Outcome::KeyWanted
             | Outcome::Questions(_)
             | Outcome::PasswordExpired(_)
             | Outcome::Banner(_) => Err(DenyReason::ServerAuthenticationFailed.into()),

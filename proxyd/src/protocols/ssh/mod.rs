@@ -4,16 +4,20 @@
 //! answers and asks from then on, [`identify`] and [`login`] play client to the server, [`relayed`]
 //! with what the user brings; [`relay`] passes messages between the two until one of them ends.
 
+mod agent;
 mod channels;
 mod client;
+pub mod files;
 mod greet;
 mod identify;
 mod link;
 mod login;
 mod names;
+mod passing;
 mod record;
 mod relay;
 mod relayed;
+mod waiting;
 
 use std::time::Duration;
 
@@ -40,6 +44,8 @@ pub struct SshLimits {
     pub authentication: Duration,
     /// One question to the user.
     pub question: Duration,
+    /// Somebody's approval of a channel.
+    pub four_eyes: Duration,
     /// Without a message in either direction; none: for ever.
     pub idle: Option<Duration>,
     /// Failed attempts on one connection.

@@ -178,7 +178,9 @@ impl Login {
                 (has(methods, "password") || answers_by_password).then_some("password")
             }
             ServerMethod::KeyboardInteractive => asks.then_some(INTERACTIVE),
-            ServerMethod::PublicKey | ServerMethod::Certificate => None,
+            ServerMethod::PublicKey | ServerMethod::PublicKeyAgent | ServerMethod::Certificate => {
+                None
+            }
         });
         let names: Vec<_> = names.collect();
         if names.is_empty() {

@@ -266,6 +266,14 @@ pub fn interactive_request(user: &[u8]) -> Vec<u8> {
     writer.into_bytes()
 }
 
+/// Asks whether a public key would do; nothing is proven by it.
+#[must_use]
+pub fn key_query(user: &[u8], algorithm: &[u8], blob: &[u8]) -> Vec<u8> {
+    let mut writer = request(user, b"publickey");
+    writer.bool(false).string(algorithm).string(blob);
+    writer.into_bytes()
+}
+
 /// A public-key attempt up to where the signature would follow; `signed` says whether one will.
 #[must_use]
 pub fn key_request(user: &[u8], algorithm: &[u8], blob: &[u8]) -> Vec<u8> {
