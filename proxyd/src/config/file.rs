@@ -306,7 +306,7 @@ section! {
         /// "certificate" uses one that is made for this login, "publickey" the credential store.
         /// "publickey-agent" uses the keys of the agent that the client forwards (`ssh -A`): the
         /// client is let in before the server is, so it needs gateway authentication, and only
-        /// methods of the gateway itself may stand beside it. With "password" first, a password
+        /// "certificate" and "publickey" may stand before it. With "password" first, a password
         /// that was right at the gateway is tried at the server under the same user name before the
         /// user is asked for another. With both "keyboard-interactive" and "password", a password
         /// also answers the one question of a server that only asks.

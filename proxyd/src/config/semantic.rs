@@ -232,15 +232,10 @@ fn check_agent(
         );
         problems.error(&field.span, &field.key, message);
     }
-    let by_itself = |method: &ServerMethod| match method {
-        ServerMethod::Certificate | ServerMethod::PublicKey => true,
-        ServerMethod::PublicKeyAgent
-        | ServerMethod::Password
-        | ServerMethod::KeyboardInteractive => false,
-    };
-    let last = methods.split_last();
-    let fits = last.is_some_and(|(last, others)| {
-        *last == ServerMethod::PublicKeyAgent && others.iter().all(by_itself)
+    let by_itself = [ServerMethod::Certificate, ServerMethod::PublicKey];
+    let fits = methods.split_last().is_some_and(|(last, before)| {
+        *last == ServerMethod::PublicKeyAgent
+            && before.iter().all(|method| by_itself.contains(method))
     });
     if !fits {
         let message = format!(

@@ -39,10 +39,10 @@ pub enum ServerMethod {
     KeyboardInteractive,
     /// A private key from the credential store.
     PublicKey,
-    /// A key of the client's agent, which it forwards to us.
-    PublicKeyAgent,
     /// A certificate that the gateway's own CA makes for this login.
     Certificate,
+    /// A key of the client's agent, which it forwards to us.
+    PublicKeyAgent,
 }
 
 /// How users authenticate, at the gateway and then at the server.
