@@ -42,7 +42,7 @@ pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>) {
             recorder.record(Stream::Upstream, &Record::Event { kind: "signal", fields });
         }
         Seen::Opened { channel, open } => {
-            let text = if open { "opened by the server" } else { "refused by the server" };
+            let text = if open { "is open" } else { "was refused by the peer that it was for" };
             let text = format!("channel {} {text}", channel.0);
             recorder.record(Stream::Meta, &Record::Note { text: &text });
         }

@@ -163,6 +163,7 @@ impl Relay {
             Place::Open(id) => {
                 if let Some(channel) = self.table.remove(*id) {
                     let number = channel.number(channel.opener);
+                    let text = text.trim_end();
                     let refusal = channel::open_failure(number, OpenFailure::Prohibited, text);
                     self.answers.of(channel.opener).push(refusal);
                 }
