@@ -1,13 +1,16 @@
 //! The login at the server by the keys of the client's own agent, which it forwards.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::thread;
 
 use e2e::peer::ssh::{Call, Client};
 use e2e::peer::sshd::Sshd;
 use e2e::process::Process;
 use e2e::proxyd::{Proxyd, Settings};
 use e2e::terminal::Size;
-use e2e::wait::wait_until;
+use e2e::wait::{wait_for, wait_until};
 use e2e::world::{Family, Host, World};
 
 use crate::stage::{Auditor, LIMIT, Records, connection, library, pattern};
@@ -137,6 +140,42 @@ fn programs_notice_nothing_of_it() {
     .unwrap();
     terminal.send("exit 5\r").unwrap();
     assert_eq!(terminal.finish(LIMIT).unwrap().code(), Some(5));
+}
+
+/// What is forwarded as an agent need not be one.
+#[test]
+fn an_agent_that_is_none() {
+    let world = World::router().unwrap();
+    let line = Line::new(&world, "");
+    let mut records = Records::new(&line.proxyd);
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("2^32-1 keys", &[0, 0, 0, 5, 12, 0xff, 0xff, 0xff, 0xff], "client-agent"),
+        ("4 GiB", &[0xff, 0xff, 0xff, 0xff, 12], "client-agent"),
+        ("a signature", &[0, 0, 0, 6, 14, 0, 0, 0, 1, b's'], "client-agent"),
+        ("more than it was asked for", &[0, 0, 0, 1, 5, 0], "client-agent"),
+        ("no", &[0, 0, 0, 1, 5], "server-authentication-failed"),
+        ("nothing", &[], "no-agent"),
+    ];
+    for (number, (case, answer, reason)) in cases.into_iter().enumerate() {
+        let path = line.client.directory().join(format!("no-agent-{number}.sock"));
+        let listener = UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let agent = thread::spawn(move || {
+            let accept = || Ok(listener.accept().ok());
+            let (mut stream, _address) = wait_for("the agent to be asked", LIMIT, accept).unwrap();
+            stream.set_nonblocking(false).unwrap();
+            let mut request = [0; 5];
+            stream.read_exact(&mut request).unwrap();
+            stream.write_all(answer).unwrap();
+        });
+        let forward = format!("-o ForwardAgent={} -o IdentityAgent=none", path.display());
+        let run = line.ssh(&forward).arg("echo in").run(LIMIT).unwrap();
+        agent.join().unwrap();
+        assert_eq!((run.code(), run.text().as_str()), (255, ""), "{case}: {}", run.stderr);
+        let row = records.next().row;
+        assert!(row.reason.starts_with(reason), "{case}: {}", row.reason);
+    }
+    assert!(!line.server.log().unwrap().contains("Accepted publickey"));
 }
 
 #[test]

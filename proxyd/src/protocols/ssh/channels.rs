@@ -1,5 +1,6 @@
 //! Channels of an SSH session: what is wanted, in the words of the channel policy, and the verdict.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use proxyd_policy::DenyReason;
@@ -20,6 +21,10 @@ const DETAIL_BYTES_MAX: usize = 1_024;
 /// Kinds of refusals that one session leaves on record; there are a dozen that mean anything.
 const REFUSALS_MAX: usize = 64;
 
+/// Events about files that one session leaves beside its trail: half of what it may leave at all, so
+/// that copying many files pushes no verdict out.
+const FILE_EVENTS_MAX: usize = 2_048;
+
 /// Judges the channels of one session, and remembers which are recorded.
 #[derive(Debug)]
 pub(super) struct Channels<'s> {
@@ -27,7 +32,19 @@ pub(super) struct Channels<'s> {
     admitted: &'s Admitted,
     authorized: &'s Authorized,
     open: HashMap<ChannelId, Open>,
+    file_events: usize,
     refused: HashSet<String>,
+}
+
+/// What becomes of an event about files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileEvent {
+    /// It is kept.
+    Kept,
+    /// In its place it is said that no more are.
+    Last,
+    /// It is in the trail alone.
+    Left,
 }
 
 /// A channel that may carry data.
@@ -68,12 +85,13 @@ enum Opens {
 impl<'s> Channels<'s> {
     pub(super) fn new(clock: Clock, admitted: &'s Admitted, authorized: &'s Authorized) -> Self {
         let (open, refused) = (HashMap::new(), HashSet::new());
-        Self { clock, admitted, authorized, open, refused }
+        Self { clock, admitted, authorized, open, file_events: 0, refused }
     }
 
     /// The verdict of the channel policy.
     pub(super) fn judge(&self, wanted: &Wanted<'_>) -> Result<ChannelGrant, DenyReason> {
         let Wanted { kind, detail, .. } = *wanted;
+        wanted.check()?;
         channel::admit(&self.clock, self.admitted, self.authorized, kind, detail)
     }
 
@@ -137,6 +155,22 @@ impl<'s> Channels<'s> {
         }
     }
 
+    /// The channels whose files are followed.
+    pub(super) fn followed(&self) -> Vec<ChannelId> {
+        let followed = self.open.iter().filter(|(_id, open)| open.files.is_some());
+        followed.map(|(id, _open)| *id).collect()
+    }
+
+    /// Whether one more event about files is kept, the last of which says so.
+    pub(super) fn keeps_file_event(&mut self) -> FileEvent {
+        self.file_events += 1;
+        match self.file_events.cmp(&FILE_EVENTS_MAX) {
+            Ordering::Less => FileEvent::Kept,
+            Ordering::Equal => FileEvent::Last,
+            Ordering::Greater => FileEvent::Left,
+        }
+    }
+
     /// Forgets a channel that is closed.
     pub(super) fn closed(&mut self, channel: ChannelId) {
         self.open.remove(&channel);
@@ -171,6 +205,19 @@ impl<'m> Wanted<'m> {
             }
         };
         Self { kind, detail, opens }
+    }
+
+    /// Refuses what a server may read as something shorter: many take text up to a zero byte.
+    fn check(&self) -> Result<(), DenyReason> {
+        let (text, reason) = match self.detail {
+            Detail::Nothing => return Ok(()),
+            Detail::Command(command) => (command, DenyReason::CommandNotAllowed),
+            Detail::Subsystem(name) => (name, DenyReason::SubsystemNotAllowed),
+            Detail::Socket(path) => (path, DenyReason::EndpointNotAllowed),
+            Detail::Tcp { host, .. } => (host, DenyReason::EndpointNotAllowed),
+            Detail::From(from) => (from, DenyReason::OriginatorNotAllowed),
+        };
+        if text.contains(&0) { Err(reason) } else { Ok(()) }
     }
 
     /// The command, address or path, fit for a record; empty where there is none.
@@ -268,6 +315,26 @@ mod tests {
         ];
         for (program, name) in cases {
             assert_eq!(of_program(program).0.as_str(), name, "{program:?}");
+        }
+    }
+
+    #[test]
+    fn text_with_a_zero_byte_is_refused() {
+        let tcp = |host| Detail::Tcp { host, port: 80, originator: None };
+        let cases: [(Detail<'_>, bool); 8] = [
+            (Detail::Nothing, true),
+            (Detail::Subsystem(b"sftp"), true),
+            (Detail::Subsystem(b"sftp\0"), false),
+            (Detail::Command(b"id\0"), false),
+            (Detail::Command(b"\0id"), false),
+            (Detail::Socket(b"/run/a\0"), false),
+            (tcp(b"10.0.0.1\0"), false),
+            (tcp(b"10.0.0.1"), true),
+        ];
+        for (detail, expected) in cases {
+            let kind = ChannelKind::SessionSubsystem;
+            let wanted = Wanted { kind, detail, opens: Opens::Nothing };
+            assert_eq!(wanted.check().is_ok(), expected, "{detail:?}");
         }
     }
 

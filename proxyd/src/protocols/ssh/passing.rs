@@ -11,7 +11,7 @@ use proxyd_ssh::transport::Leg;
 use proxyd_trail::{Record, Stream};
 use tracing::error;
 
-use super::channels::{Channels, Wanted};
+use super::channels::{Channels, FileEvent, Wanted};
 use super::record;
 use super::relay::broken;
 use super::waiting::{Wait, Waits};
@@ -106,13 +106,23 @@ impl Passing<'_> {
             None => forward(from, message, receiver),
         }?;
         if let Seen::Closed { channel, last: true, .. } = *seen {
-            if let Some(files) = self.channels.files(channel) {
-                files.finish();
-            }
-            self.note_files(channel)?;
+            self.finish_files(channel)?;
             self.channels.closed(channel);
         }
         Ok(())
+    }
+
+    /// The session is at its end, and with it every channel that is open: what was not finished on
+    /// it goes on record.
+    pub(super) fn finish(&mut self) -> Result<(), Stop> {
+        self.channels.followed().into_iter().try_for_each(|channel| self.finish_files(channel))
+    }
+
+    fn finish_files(&mut self, channel: ChannelId) -> Result<(), Stop> {
+        if let Some(files) = self.channels.files(channel) {
+            files.finish();
+        }
+        self.note_files(channel)
     }
 
     /// Follows data of a channel that copies files; gives what goes on in its place, if anything
@@ -155,7 +165,14 @@ impl Passing<'_> {
         let in_trail = self.channels.records(channel);
         for operation in &operations {
             if operation.matters() {
-                self.session.note(Event::File { channel: channel.0, fields: operation.fields() });
+                let fields = match self.channels.keeps_file_event() {
+                    FileEvent::Kept => Some(operation.fields()),
+                    FileEvent::Last => Some(vec![("operation", "more, in the trail".to_owned())]),
+                    FileEvent::Left => None,
+                };
+                if let Some(fields) = fields {
+                    self.session.note(Event::File { channel: channel.0, fields });
+                }
             }
             if let Some(recorder) = self.recorder.as_mut().filter(|_recorder| in_trail) {
                 recorder.record(Stream::Meta, &operation.record(channel.0));

@@ -91,6 +91,9 @@ pub(super) async fn relay(
         Ok(()) => driver.run(&token).await,
         Err(stop) => Err(stop),
     };
+    let finished = driver.passing.finish();
+    // What has stopped the session says more than what failed then.
+    let result = result.and(finished);
     let text = match &result {
         Ok(()) => "the session has ended".to_owned(),
         Err(stop) => stop.text(),
