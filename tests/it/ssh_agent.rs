@@ -65,11 +65,9 @@ impl<'w> Line<'w> {
 
     fn ssh(&self, forwarding: &str) -> Call<'_> {
         let to = self.world.address(Host::Server, Family::V4);
-        let call = self.client.ssh().args(forwarding).args("-o IdentityAgent=none").arg("-i");
-        let call = match forwarding {
-            "-A" => self.client.ssh().args("-A -o IdentitiesOnly=yes").arg("-i"),
-            _ => call,
-        };
+        let own =
+            if forwarding == "-a" { "-o IdentityAgent=none" } else { "-o IdentitiesOnly=yes" };
+        let call = self.client.ssh().args(forwarding).args(own).arg("-i");
         let call = call.arg(&self.gateway_key).arg("-l").arg("alice").arg(to.to_string());
         call.env("SSH_AUTH_SOCK", &self.socket)
     }
@@ -168,7 +166,7 @@ fn an_agent_that_is_none() {
             stream.read_exact(&mut request).unwrap();
             stream.write_all(answer).unwrap();
         });
-        let forward = format!("-o ForwardAgent={} -o IdentityAgent=none", path.display());
+        let forward = format!("-o ForwardAgent={}", path.display());
         let run = line.ssh(&forward).arg("echo in").run(LIMIT).unwrap();
         agent.join().unwrap();
         assert_eq!((run.code(), run.text().as_str()), (255, ""), "{case}: {}", run.stderr);

@@ -235,9 +235,11 @@ fn scp_is_on_record_and_held_to_its_policy() {
     let run =
         sly.arg(line.host()).arg(format!("scp -t {home}/in; touch {home}/out/sly")).run(LIMIT);
     let run = run.unwrap();
-    assert!(run.stderr.contains("may copy other files than it says"), "{}", run.stderr);
+    assert!(run.stderr.contains("this type of channel is not allowed"), "{}", run.stderr);
     assert!(!line.home.join("out/sly").exists());
-    assert!(records.next().events("channel")[0].contains("denied=copy-not-certain"));
+    let events = records.next().events("channel");
+    assert!(events[0].contains("denied=channel-type-not-allowed"), "{events:?}");
+    assert!(events[0].contains("kind=session-exec"), "it is no copy: {events:?}");
     assert_eq!(line.scp(OPEN_PORT, &small, &outside).code(), 0);
     assert_eq!(fs::read(line.home.join("out/small")).unwrap(), b"abc");
 }

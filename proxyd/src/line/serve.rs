@@ -60,7 +60,8 @@ async fn run<P: Protocol>(
         Ok((LoggedIn { authorized, server, pair }, begun)) => {
             *recorder = begun;
             let halves = (client, server);
-            let relayed = protocol.relay(session, admitted, &authorized, halves, recorder).await;
+            let relayed = protocol.relay(session, admitted, &authorized, halves, recorder);
+            let relayed = Box::pin(relayed).await;
             drop(pair);
             relayed
         }

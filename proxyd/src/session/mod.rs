@@ -140,6 +140,11 @@ impl Session {
         self.entry.withdraw(request);
     }
 
+    /// The next decision about a request for approval, if there is one already.
+    pub fn try_decision(&mut self) -> Option<(Uuid, Decision)> {
+        self.entry.try_decision()
+    }
+
     /// The next decision about a request for approval; cancel-safe.
     pub async fn decision(&mut self) -> (Uuid, Decision) {
         self.entry.decision().await

@@ -263,6 +263,11 @@ impl Entry {
         self.registry.lock().waiting.remove(&id);
     }
 
+    /// The next decision about a request of the session, if there is one already.
+    pub(super) fn try_decision(&mut self) -> Option<(Uuid, Decision)> {
+        self.inbox.receiver.try_recv().ok()
+    }
+
     /// The next decision about a request of the session; cancel-safe.
     pub(super) async fn decision(&mut self) -> (Uuid, Decision) {
         match self.inbox.receiver.recv().await {

@@ -65,14 +65,15 @@ deny_reasons! {
         "this channel is not allowed for this user on the server";
     ServerNotAllowed, "server-not-allowed", "this channel is not allowed on this server";
     CommandNotAllowed, "command-not-allowed", "this command is not allowed";
-    CopyNotCertain, "copy-not-certain",
-        "this command may copy other files than it says, so that it is not allowed";
     SubsystemNotAllowed, "subsystem-not-allowed", "this subsystem is not allowed";
     EndpointNotAllowed, "endpoint-not-allowed", "forwarding to or from there is not allowed";
     OriginatorNotAllowed, "originator-not-allowed",
         "connections that come from there are not allowed";
     OutsideTime, "outside-time", "access is not allowed at this time";
     FourEyesBusy, "four-eyes-busy", "too much of this session waits for approval already";
+    FourEyesTooLong, "four-eyes-too-long",
+        "it is too long to be shown whole to somebody who would have to approve of it";
+    FourEyesMissing, "four-eyes-missing", "nobody has approved of it";
     FourEyesRefused, "four-eyes-refused", "the authorizer has refused";
     FourEyesTimeout, "four-eyes-timeout", "nobody has approved of it in time";
     FourEyesWithdrawn, "four-eyes-withdrawn", "it was given up before anybody approved of it";

@@ -7,7 +7,8 @@ use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::channel::{ChannelGrant, ChannelKind, Detail};
 use proxyd_ssh::message::text::clean;
-use proxyd_ssh::relay::{Address, Case, ChannelId, Endpoint, Program, Wish};
+use proxyd_ssh::relay::{Address, Case, ChannelId, Endpoint, Program, Side, Wish};
+use proxyd_wire::scp::Command;
 
 use super::files::Files;
 use crate::channel;
@@ -21,8 +22,8 @@ const DETAIL_BYTES_MAX: usize = 1_024;
 /// Kinds of refusals that one session leaves on record; there are a dozen that mean anything.
 const REFUSALS_MAX: usize = 64;
 
-/// Events about files that one session leaves beside its trail: half of what it may leave at all, so
-/// that copying many files pushes no verdict out.
+/// Events about files that one session leaves beside its trail: half of what it may leave at all,
+/// so that copying many files pushes no verdict out.
 const FILE_EVENTS_MAX: usize = 2_048;
 
 /// Judges the channels of one session, and remembers which are recorded.
@@ -33,6 +34,8 @@ pub(super) struct Channels<'s> {
     authorized: &'s Authorized,
     open: HashMap<ChannelId, Open>,
     file_events: usize,
+    /// Rules under which somebody has approved.
+    approved: HashSet<usize>,
     refused: HashSet<String>,
 }
 
@@ -47,6 +50,13 @@ pub(super) enum FileEvent {
     Left,
 }
 
+/// How the two directions of a forwarded connection start.
+#[derive(Debug, Default)]
+struct Starts {
+    client: Vec<u8>,
+    server: Vec<u8>,
+}
+
 /// A channel that may carry data.
 #[derive(Debug)]
 struct Open {
@@ -54,8 +64,8 @@ struct Open {
     record: bool,
     /// Whether a recording has its data.
     record_data: bool,
-    /// Whether it is a forwarded connection that no data has passed yet.
-    fresh: bool,
+    /// Of a forwarded connection, how each direction starts, as long as that could be SSH.
+    starts: Option<Starts>,
     /// What is known of the files that it copies.
     files: Option<Files>,
 }
@@ -84,8 +94,15 @@ enum Opens {
 
 impl<'s> Channels<'s> {
     pub(super) fn new(clock: Clock, admitted: &'s Admitted, authorized: &'s Authorized) -> Self {
-        let (open, refused) = (HashMap::new(), HashSet::new());
-        Self { clock, admitted, authorized, open, file_events: 0, refused }
+        Self {
+            clock,
+            admitted,
+            authorized,
+            open: HashMap::new(),
+            file_events: 0,
+            approved: HashSet::new(),
+            refused: HashSet::new(),
+        }
     }
 
     /// The verdict of the channel policy.
@@ -95,6 +112,19 @@ impl<'s> Channels<'s> {
         channel::admit(&self.clock, self.admitted, self.authorized, kind, detail)
     }
 
+    /// Somebody has approved of what a rule allowed.
+    pub(super) fn approved(&mut self, grant: ChannelGrant) {
+        self.approved.insert(grant.rule);
+    }
+
+    /// What a server opens for a grant needs no further approval, but one there must have been.
+    pub(super) fn check_approved(&self, grant: ChannelGrant) -> Result<ChannelGrant, DenyReason> {
+        match grant.four_eyes && !self.approved.contains(&grant.rule) {
+            true => Err(DenyReason::FourEyesMissing),
+            false => Ok(grant),
+        }
+    }
+
     /// A channel is opened, unless it copies files in a way that cannot be judged.
     pub(super) fn open(
         &mut self,
@@ -102,9 +132,9 @@ impl<'s> Channels<'s> {
         wanted: &Wanted<'_>,
         grant: ChannelGrant,
     ) -> Result<(), DenyReason> {
-        let fresh = match wanted.opens {
-            Opens::Program => false,
-            Opens::Forward => true,
+        let starts = match wanted.opens {
+            Opens::Program => None,
+            Opens::Forward => Some(Starts::default()),
             Opens::Nothing => return Ok(()),
         };
         let rule = self.admitted.policy().channels.rules.get(grant.rule);
@@ -112,14 +142,15 @@ impl<'s> Channels<'s> {
         let files = match (wanted.kind, wanted.detail) {
             (ChannelKind::SessionSftp, _) => Some(Files::sftp(policy)),
             (ChannelKind::SessionExecScp, Detail::Command(command)) => {
+                // It is certain, or it would be of another kind.
                 let files = Files::scp(command, policy);
-                Some(files.map_err(|_error| DenyReason::CopyNotCertain)?)
+                Some(files.map_err(|_error| DenyReason::CommandNotAllowed)?)
             }
             _ => None,
         };
         let has_content = files.is_none() || rule.is_none_or(|rule| rule.file_content);
         let record_data = grant.record && has_content;
-        self.open.insert(id, Open { record: grant.record, record_data, fresh, files });
+        self.open.insert(id, Open { record: grant.record, record_data, starts, files });
         Ok(())
     }
 
@@ -143,16 +174,22 @@ impl<'s> Channels<'s> {
         self.open.get_mut(&channel)?.files.as_mut()
     }
 
-    /// Whether the first data of a forwarded connection shows an SSH connection, whose programs
-    /// nobody sees.
-    pub(super) fn is_nested_ssh(&mut self, channel: ChannelId, bytes: &[u8]) -> bool {
-        match self.open.get_mut(&channel) {
-            Some(open) if open.fresh => {
-                open.fresh = false;
-                bytes.starts_with(SSH_PREFIX)
-            }
-            Some(_) | None => false,
+    /// Whether a forwarded connection turns out to carry SSH, whose programs nobody sees.
+    pub(super) fn is_nested_ssh(&mut self, channel: ChannelId, from: Side, bytes: &[u8]) -> bool {
+        let Some(open) = self.open.get_mut(&channel) else { return false };
+        let Some(starts) = &mut open.starts else { return false };
+        let start = match from {
+            Side::Client => &mut starts.client,
+            Side::Server => &mut starts.server,
+        };
+        let missing = SSH_PREFIX.len().saturating_sub(start.len());
+        start.extend(bytes.iter().take(missing));
+        let found = start == SSH_PREFIX;
+        let done = |start: &[u8]| !SSH_PREFIX.starts_with(start);
+        if found || (done(&starts.client) && done(&starts.server)) {
+            open.starts = None;
         }
+        found
     }
 
     /// The channels whose files are followed.
@@ -220,9 +257,21 @@ impl<'m> Wanted<'m> {
         if text.contains(&0) { Err(reason) } else { Ok(()) }
     }
 
+    /// Whether a record has less than the whole of it.
+    pub(super) fn is_cut(&self) -> bool {
+        match self.detail {
+            Detail::Nothing => false,
+            Detail::Command(bytes)
+            | Detail::Subsystem(bytes)
+            | Detail::Socket(bytes)
+            | Detail::From(bytes) => bytes.len() > DETAIL_BYTES_MAX,
+            Detail::Tcp { host, .. } => host.len() > DETAIL_BYTES_MAX,
+        }
+    }
+
     /// The command, address or path, fit for a record; empty where there is none.
     pub(super) fn text(&self) -> String {
-        let text = |bytes: &[u8]| clean(bytes, DETAIL_BYTES_MAX);
+        let text = one_line;
         match self.detail {
             Detail::Nothing => String::new(),
             Detail::Command(bytes)
@@ -261,7 +310,7 @@ impl<'m> Wanted<'m> {
 fn of_program(program: Program<'_>) -> (ChannelKind, Detail<'_>) {
     match program {
         Program::Shell => (ChannelKind::SessionShell, Detail::Nothing),
-        Program::Exec(command) if is_scp(command) => {
+        Program::Exec(command) if copies(command) => {
             (ChannelKind::SessionExecScp, Detail::Command(command))
         }
         Program::Exec(command) => (ChannelKind::SessionExec, Detail::Command(command)),
@@ -283,18 +332,30 @@ const fn of_endpoint<'m>(at: Endpoint<'m>, originator: Option<Address<'m>>) -> D
     }
 }
 
-/// Whether a command is the far end of a file copy: `scp` told to receive or to send.
+/// Whether a command is the far end of a file copy, `scp` told to receive or to send, and certain
+/// to be nothing else.
 ///
 /// It is a type of its own in channel policies, so that leave to run commands is no leave to
-/// copy files by the client's own `scp`; a user with a shell has other ways.
-fn is_scp(command: &[u8]) -> bool {
-    let mut words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let program = words.next().and_then(|word| word.rsplit(|&byte| byte == b'/').next());
-    program == Some(b"scp")
-        && words
-            .take_while(|word| word.starts_with(b"-"))
-            .any(|word| word.contains(&b't') || word.contains(&b'f'))
+/// copy files by the client's own `scp`, nor the other way round.
+fn copies(command: &[u8]) -> bool {
+    Command::parse(command).is_ok_and(|(_command, certain)| certain.is_ok())
 }
+
+/// A peer's text on one line, without what could turn it around on a terminal.
+fn one_line(text: &[u8]) -> String {
+    let cleaned = clean(text, DETAIL_BYTES_MAX);
+    let misleads = |c: char| c.is_control() || BIDI_CONTROLS.iter().any(|range| range.contains(&c));
+    let shown = cleaned.chars().map(|c| if misleads(c) { char::REPLACEMENT_CHARACTER } else { c });
+    shown.collect()
+}
+
+/// Characters that change the direction of text (Unicode Standard Annex 9, section 2).
+const BIDI_CONTROLS: [std::ops::RangeInclusive<char>; 4] = [
+    '\u{061c}'..='\u{061c}',
+    '\u{200e}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2066}'..='\u{2069}',
+];
 
 #[cfg(test)]
 mod tests {
@@ -302,11 +363,15 @@ mod tests {
 
     #[test]
     fn what_programs_are_called() {
-        let cases: [(Program<'_>, &str); 9] = [
+        let cases: [(Program<'_>, &str); 13] = [
             (Program::Shell, "session-shell"),
             (Program::Exec(b"id"), "session-exec"),
             (Program::Exec(b"scp -t /tmp"), "session-exec-scp"),
             (Program::Exec(b"/usr/bin/scp -v -p -f a b"), "session-exec-scp"),
+            (Program::Exec(b"scp -f *.txt"), "session-exec-scp"),
+            (Program::Exec(b"scp -t /tmp; id"), "session-exec"),
+            (Program::Exec(b"scp -t `id`"), "session-exec"),
+            (Program::Exec(b"/tmp/scp -t /tmp"), "session-exec"),
             (Program::Exec(b"scp a b"), "session-exec"),
             (Program::Exec(b"scp"), "session-exec"),
             (Program::Exec(b""), "session-exec"),
@@ -341,11 +406,12 @@ mod tests {
     #[test]
     fn what_records_say_of_details() {
         let tcp = |host, originator| Detail::Tcp { host, port: 80, originator };
-        let cases: [(Detail<'_>, &str); 6] = [
+        let cases: [(Detail<'_>, &str); 7] = [
             (tcp(b"10.0.0.1", Some(b"192.0.2.1")), "10.0.0.1:80 from 192.0.2.1"),
             (tcp(b"fd00::1", None), "[fd00::1]:80"),
             (tcp(b"", None), "*:80"),
             (tcp(b"a\x1b[2Jb", None), "a\u{fffd}[2Jb:80"),
+            (Detail::Command(b"rm -rf /\rid\n\xe2\x80\xae"), "rm -rf /\u{fffd}id\u{fffd}\u{fffd}"),
             (Detail::Socket(b"/run/a"), "/run/a"),
             (Detail::Nothing, ""),
         ];

@@ -95,7 +95,7 @@ impl Passing<'_> {
         seen: &Seen<'_>,
         receiver: &mut Leg,
     ) -> Result<(), Stop> {
-        self.record(seen)?;
+        self.record(from, seen)?;
         let mut buffer = Vec::new();
         let rewritten = self.follow(from, seen, &mut buffer)?;
         if let Seen::Eof { channel, .. } | Seen::Closed { channel, .. } = *seen {
@@ -107,6 +107,9 @@ impl Passing<'_> {
         }?;
         if let Seen::Closed { channel, last: true, .. } = *seen {
             self.finish_files(channel)?;
+            self.channels.closed(channel);
+        }
+        if let Seen::Opened { channel, open: false } = *seen {
             self.channels.closed(channel);
         }
         Ok(())
@@ -195,13 +198,16 @@ impl Passing<'_> {
             Decided::Refused(reason) => Err(reason),
             Decided::Not | Decided::Approved => self.channels.judge(&wanted),
         };
-        // What a server opens was approved of when the client asked for it.
-        let asks = from == Side::Client && decided == Decided::Not;
-        if asks && verdict.is_ok_and(|grant| grant.four_eyes) {
-            match self.ask_for_approval(&wanted) {
-                Some(request) => return self.wait(request, message, case, &wanted),
-                None => verdict = Err(DenyReason::FourEyesBusy),
+        match (from, decided, verdict) {
+            (Side::Client, Decided::Not, Ok(grant)) if grant.four_eyes => {
+                match self.ask_for_approval(&wanted) {
+                    Ok(request) => return self.wait(request, message, case, &wanted),
+                    Err(reason) => verdict = Err(reason),
+                }
             }
+            (Side::Client, Decided::Approved, Ok(grant)) => self.channels.approved(grant),
+            (Side::Server, _, Ok(grant)) => verdict = self.channels.check_approved(grant),
+            (Side::Client, ..) | (Side::Server, _, Err(_)) => {}
         }
         if let (Ok(grant), Some(channel)) = (verdict, case.channel) {
             verdict = self.channels.open(channel, &wanted, grant).map(|()| grant);
@@ -234,9 +240,14 @@ impl Passing<'_> {
         }
     }
 
-    fn ask_for_approval(&self, wanted: &Wanted<'_>) -> Option<uuid::Uuid> {
+    fn ask_for_approval(&self, wanted: &Wanted<'_>) -> Result<uuid::Uuid, DenyReason> {
+        // Whoever approves has to see what.
+        if wanted.is_cut() {
+            return Err(DenyReason::FourEyesTooLong);
+        }
         let wish = approval::Wish { kind: wanted.kind.to_string(), detail: wanted.text() };
-        self.session.ask_for_approval(wish, self.four_eyes_limit)
+        let asked = self.session.ask_for_approval(wish, self.four_eyes_limit);
+        asked.ok_or(DenyReason::FourEyesBusy)
     }
 
     /// The message, and what must not overtake it, wait until somebody has decided.
@@ -270,9 +281,9 @@ impl Passing<'_> {
         }
     }
 
-    fn record(&mut self, seen: &Seen<'_>) -> Result<(), Stop> {
+    fn record(&mut self, from: Side, seen: &Seen<'_>) -> Result<(), Stop> {
         if let Seen::Data { channel, bytes, .. } = seen
-            && self.channels.is_nested_ssh(*channel, bytes)
+            && self.channels.is_nested_ssh(*channel, from, bytes)
         {
             self.note(Event::NestedSsh { channel: channel.0 });
         }

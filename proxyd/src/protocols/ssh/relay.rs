@@ -3,6 +3,7 @@
 //! A direction whose receiver is slow stops being read; the other goes on. The same holds for
 //! both while the recorder is behind: what is not recorded does not pass.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -85,9 +86,11 @@ pub(super) async fn relay(
             session,
             recorder,
         },
+        late: VecDeque::new(),
         last_message: ssh.clock.now(),
     };
-    let result = match driver.adopt(early).await {
+    // Apart, so that sessions hold no room for it all their life.
+    let result = match Box::pin(driver.adopt(early, &token)).await {
         Ok(()) => driver.run(&token).await,
         Err(stop) => Err(stop),
     };
@@ -111,6 +114,8 @@ struct Driver<'s> {
     client: Link,
     server: Link,
     passing: Passing<'s>,
+    /// Messages of the client that had to wait, in order, before what it sends now.
+    late: VecDeque<Vec<u8>>,
     last_message: Duration,
 }
 
@@ -128,7 +133,7 @@ enum Flow {
 impl Driver<'_> {
     /// Opens at the server what the client has opened before the server was there, and goes on with
     /// what it has sent since.
-    async fn adopt(&mut self, early: Option<Early>) -> Result<(), Stop> {
+    async fn adopt(&mut self, early: Option<Early>, token: &CancellationToken) -> Result<(), Stop> {
         let Some((open, client, ours, messages)) = early.and_then(Early::into_parts) else {
             return Ok(());
         };
@@ -137,7 +142,10 @@ impl Driver<'_> {
         let deadline = self.clock.now().saturating_add(self.handshake_limit);
         let mut confirmed = false;
         while !confirmed {
-            let message = self.server.message(deadline).await;
+            let message = tokio::select! {
+                message = self.server.message(deadline) => message,
+                () = token.cancelled() => return Err(self.passing.session.terminated()),
+            };
             let message = message.map_err(|error| broken(Side::Server, error))?;
             confirmed = message.first() == Some(&number::CHANNEL_OPEN_CONFIRMATION);
             let leg = &mut self.client.leg;
@@ -146,8 +154,13 @@ impl Driver<'_> {
                 told.map_err(|error| broken(Side::Server, error))?;
             }
             self.answer()?;
+            flush(&mut self.client, Side::Client)?;
+            if self.client.leg.pending() >= ANSWERS_BYTES_MAX {
+                return Err(broken(Side::Client, DoesNotListen { limit: ANSWERS_BYTES_MAX }));
+            }
         }
-        messages.iter().try_for_each(|message| self.pass_late(message, Decided::Not))
+        self.late.extend(messages);
+        Ok(())
     }
 
     async fn run(&mut self, token: &CancellationToken) -> Result<(), Stop> {
@@ -194,6 +207,11 @@ impl Driver<'_> {
             if sender.leg.pending() >= ANSWERS_BYTES_MAX {
                 return Err(broken(from, DoesNotListen { limit: ANSWERS_BYTES_MAX }));
             }
+            if let Some(message) = self.late.pop_front_if(|_message| from == Side::Client) {
+                self.pass_late(&message, Decided::Not)?;
+                flow = Flow::Busy;
+                continue;
+            }
             // Both exchanges at once would wait for each other's data.
             sender.leg.defer_rekey(receiver.leg.exchange_since().is_some());
             let now = self.clock.now();
@@ -208,18 +226,27 @@ impl Driver<'_> {
                 }
                 Some(LegEvent::Disconnected { reason, text }) => {
                     receiver.leg.disconnect(reason, &text);
-                    return ended(from, LinkError::Disconnected { text });
+                    return self.ended(from, LinkError::Disconnected { text });
                 }
                 Some(LegEvent::Rekeyed | LegEvent::Established | LegEvent::HostKey(_)) => {}
                 None => match read(sender).map_err(|error| lost(from, error))? {
                     Flow::Quiet => return Ok(flow),
-                    Flow::Ended => return ended(from, LinkError::Closed),
+                    Flow::Ended => return self.ended(from, LinkError::Closed),
                     Flow::Busy => {}
                 },
             }
             flow = Flow::Busy;
         }
         Ok(flow)
+    }
+
+    /// A client may leave when it likes; a server that does with channels open has broken the
+    /// session off.
+    fn ended(&self, from: Side, how: LinkError) -> Result<Flow, Stop> {
+        match from {
+            Side::Server if !self.passing.relay.is_idle() => Err(broken(from, how)),
+            Side::Client | Side::Server => Ok(Flow::Ended),
+        }
     }
 
     /// Goes on with what need not wait any more.
@@ -230,6 +257,9 @@ impl Driver<'_> {
         let now = self.clock.now();
         // Who waits is not idle.
         self.last_message = now;
+        while let Some((request, decision)) = self.passing.session.try_decision() {
+            self.decided(request, decision)?;
+        }
         while let Some((request, reason)) = self.passing.waits.given_up(now) {
             self.settle(request, Decided::Refused(reason))?;
         }
@@ -254,7 +284,8 @@ impl Driver<'_> {
         self.passing.session.withdraw(request);
         self.passing.relay.resume(&wait.ticket);
         self.pass_late(&wait.message, decided)?;
-        wait.later.iter().try_for_each(|message| self.pass_late(message, Decided::Not))
+        self.late.extend(wait.later);
+        Ok(())
     }
 
     /// Passes on a message of the client that has waited.
@@ -413,14 +444,6 @@ fn flush(link: &mut Link, side: Side) -> Result<bool, Stop> {
         sent = true;
     }
     Ok(sent)
-}
-
-/// A client may leave when it likes; a server that does has broken the session off.
-fn ended(from: Side, how: LinkError) -> Result<Flow, Stop> {
-    match from {
-        Side::Client => Ok(Flow::Ended),
-        Side::Server => Err(broken(from, how)),
-    }
 }
 
 /// The peer of `side` broke the protocol.

@@ -81,11 +81,15 @@ impl Conditions {
                 if only_endpoints {
                     return Err(DenyReason::EndpointNotAllowed);
                 }
-                fits(
-                    &self.sockets,
-                    |pattern| std::str::from_utf8(path).is_ok_and(|path| pattern.matches(path)),
-                    DenyReason::EndpointNotAllowed,
-                )
+                // Who connects names no originator that could fit.
+                if !self.originators.is_empty() {
+                    return Err(DenyReason::OriginatorNotAllowed);
+                }
+                let matches = |pattern: &Pattern| {
+                    std::str::from_utf8(path)
+                        .is_ok_and(|path| is_plain(path) && pattern.matches(path))
+                };
+                fits(&self.sockets, matches, DenyReason::EndpointNotAllowed)
             }
             Detail::From(originator) => self.check_originator(originator),
         }
@@ -99,6 +103,12 @@ impl Conditions {
         let fits = self.originators.is_empty() || known;
         if fits { Ok(()) } else { Err(DenyReason::OriginatorNotAllowed) }
     }
+}
+
+/// Whether a path leads where its text says: it is absolute and holds no `.`, `..` or empty name.
+fn is_plain(path: &str) -> bool {
+    let names = path.strip_prefix('/').map(|names| names.split('/'));
+    names.is_some_and(|mut names| names.all(|name| !matches!(name, "" | "." | "..")))
 }
 
 fn fits<T>(
@@ -284,6 +294,9 @@ mod tests {
             ("another endpoint", &by_endpoint, listener, endpoint),
             ("a socket where addresses are named", &by_endpoint, Detail::Socket(b"/a"), endpoint),
             ("socket", &by_socket, Detail::Socket(b"/run/a"), Ok(())),
+            ("a way out", &by_socket, Detail::Socket(b"/run/../tmp/a"), endpoint),
+            ("a relative path", &by_socket, Detail::Socket(b"run/a"), endpoint),
+            ("a socket has no originator", &by_origin, Detail::Socket(b"/run/a"), originator),
             ("another socket", &by_socket, Detail::Socket(b"/tmp/a"), endpoint),
             ("an address where sockets are named", &by_socket, tcp, endpoint),
             ("originator", &by_origin, tcp, Ok(())),

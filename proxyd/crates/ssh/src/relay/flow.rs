@@ -36,6 +36,10 @@ impl Flow<'_> {
     /// Data passes within its credit, once it may.
     pub(super) fn data<'m>(&mut self, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let (extended, bytes) = channel::parse_data(message)?;
+        if self.from == Side::Client && extended.is_some() {
+            // No type of it is defined in this direction: servers drop what a record would show.
+            return Err(RelayError::Illegal { number: number::CHANNEL_EXTENDED_DATA });
+        }
         if *self.channel.ended.of(self.from) != Ended::Nothing {
             return Err(RelayError::AfterEnd { number: number::CHANNEL_DATA });
         }

@@ -221,6 +221,12 @@ impl Relay {
         self.table.set_alias(client, alias)
     }
 
+    /// Whether no channel is open or being opened.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Takes one message of `from`; an error ends the connection.
     pub fn receive<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         match message.first().copied().unwrap_or_default() {
@@ -351,17 +357,24 @@ impl Relay {
                 return Ok(Step::Refused(Refused::Channel(filter::name(open.kind))));
             }
         };
-        let credit = Ledger::open(open.window_bytes, open.packet_bytes_max)?;
+        let credit = match kind {
+            Kind::Session => Ledger::with_reserve(open.window_bytes, open.packet_bytes_max)?,
+            Kind::Forward => Ledger::open(open.window_bytes, open.packet_bytes_max)?,
+        };
         let id = self.table.open(from, open.sender, kind, credit)?;
         if let Some(wish) = wish {
             let ticket = Ticket { place: Place::Open(id), want_reply: true };
             return Ok(Step::Judge(Case { channel: Some(id), wish, ticket }));
         }
-        let packet_bytes_max = credit.packet_bytes_max();
-        if packet_bytes_max == open.packet_bytes_max {
+        let announced = Open {
+            window_bytes: credit.window_bytes(),
+            packet_bytes_max: credit.packet_bytes_max(),
+            ..open
+        };
+        if announced == open {
             return Ok(Step::Forward(Seen::Nothing));
         }
-        Ok(Step::Replace(Open { packet_bytes_max, ..open }.encode(), Seen::Nothing))
+        Ok(Step::Replace(announced.encode(), Seen::Nothing))
     }
 
     /// What an opening is, by its type and by what the client was granted before.
@@ -417,8 +430,12 @@ impl Relay {
         if *channel.ended.of(from) == Ended::Everything {
             return Err(RelayError::AfterEnd { number });
         }
-        // Credit overtakes nothing.
-        if from == Side::Client && channel.waits && number != number::CHANNEL_WINDOW_ADJUST {
+        // Credit and answers to the server overtake nothing.
+        let overtakes = !matches!(
+            number,
+            number::CHANNEL_WINDOW_ADJUST | number::CHANNEL_SUCCESS | number::CHANNEL_FAILURE
+        );
+        if from == Side::Client && channel.waits && overtakes {
             return Ok(Step::Hold(Held::Channel(id)));
         }
         let real = channel.alias.filter(|_alias| from == Side::Client);

@@ -137,6 +137,12 @@ impl Table {
         self.channels.len() >= CHANNELS_MAX
     }
 
+    /// Whether there is no channel.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// A channel that `opener` opens under its own number, with the credit it gives.
     pub(super) fn open(
         &mut self,

@@ -200,6 +200,10 @@ fn what_comes_after_a_case_that_waits_is_held() {
         assert!(matches!(step, Step::Hold(behind) if behind == held), "{step:?}");
     }
     assert!(passes(&mut relay, Side::Client, &channel::adjust(9, 1)), "credit does not wait");
+    let ask = request(7, b"keepalive@openssh.com", true, b"");
+    assert!(passes(&mut relay, Side::Server, &ask));
+    let reply = plain(number::CHANNEL_FAILURE, 9);
+    assert!(passes(&mut relay, Side::Client, &reply), "nor does what the server asked for");
     assert!(passes(&mut relay, Side::Client, &open(b"session", 8, 60)), "nor do other channels");
     relay.resume(&asked.ticket);
     let asked = judged(&mut relay, Side::Client, &exec);

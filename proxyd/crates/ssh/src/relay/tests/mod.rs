@@ -103,7 +103,20 @@ fn data_before_a_program_goes_nowhere() {
 
 #[test]
 fn a_refused_program_is_told_in_order() {
-    let mut relay = with_session();
+    let mut relay = relay();
+    let wide = Open {
+        kind: b"session",
+        sender: 7,
+        window_bytes: 100_000,
+        packet_bytes_max: 60,
+        details: b"",
+    };
+    let message = wide.encode();
+    let step = relay.receive(Side::Client, &message).unwrap();
+    // Some of the credit is kept for what the relay says.
+    let announced = Open { window_bytes: 98_976, ..wide }.encode();
+    assert!(matches!(&step, Step::Replace(message, _) if *message == announced), "{step:?}");
+    relay.receive(Side::Server, &confirm(7, 9)).unwrap();
     let pty = {
         let mut details = Writer::new();
         details.string(b"xterm").u32(80).u32(24).u32(0).u32(0).string(b"");
@@ -128,7 +141,7 @@ fn a_refused_program_is_told_in_order() {
     let step = relay.receive(Side::Server, &message).unwrap();
     assert!(matches!(step, Step::Forward(Seen::Nothing)), "{step:?}");
     assert_eq!(relay.answers(Side::Client), [channel::reply(7, false)]);
-    // The client's next credit pays for the text.
+    // The client's next credit makes good what the text took.
     let mut adjust = channel::adjust(9, 10);
     let step = relay.receive(Side::Client, &adjust).unwrap();
     assert!(matches!(&step, Step::Replace(message, _) if *message == channel::adjust(9, 7)));
@@ -194,7 +207,8 @@ fn channels_that_nobody_granted_are_refused() {
 #[test]
 fn what_breaks_the_protocol_ends_the_connection() {
     let exit = request(9, b"exit-status", false, b"");
-    let cases: [(&str, Side, Vec<u8>); 14] = [
+    let cases: [(&str, Side, Vec<u8>); 15] = [
+        ("standard error of a client", Side::Client, channel::stderr(9, b"x")),
         ("data above the window", Side::Client, data(9, &[0; 51])),
         ("packet above the maximum", Side::Client, data(9, &[0; 41])),
         ("data for a channel never opened", Side::Client, data(8, b"x")),
