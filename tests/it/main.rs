@@ -29,6 +29,8 @@ mod ssh_auth_raw;
 #[cfg(test)]
 mod ssh_channels;
 #[cfg(test)]
+mod ssh_clients;
+#[cfg(test)]
 mod ssh_denied;
 #[cfg(test)]
 mod ssh_forward;
