@@ -43,6 +43,8 @@ mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]
+mod ssh_servers;
+#[cfg(test)]
 mod ssh_transport;
 #[cfg(test)]
 mod stage;
