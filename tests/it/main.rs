@@ -17,7 +17,11 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod siege;
 #[cfg(test)]
 mod ssh_agent;
 #[cfg(test)]
@@ -36,6 +40,12 @@ mod ssh_denied;
 mod ssh_forward;
 #[cfg(test)]
 mod ssh_four_eyes;
+#[cfg(test)]
+mod ssh_hostile;
+#[cfg(test)]
+mod ssh_hostile_channels;
+#[cfg(test)]
+mod ssh_hostile_middle;
 #[cfg(test)]
 mod ssh_hostkeys;
 #[cfg(test)]
