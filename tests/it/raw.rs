@@ -112,6 +112,21 @@ impl Peer {
         self.flush();
     }
 
+    /// Sends it again and again without reading, until nothing more is taken or the connection is
+    /// closed; gives how often.
+    pub(crate) fn send_until_stuck(&mut self, message: &[u8], times_max: usize) -> usize {
+        self.stream.set_write_timeout(Some(STUCK)).unwrap();
+        for times in 0..times_max {
+            self.leg.send(&[message]).unwrap();
+            let bytes = self.leg.out().len();
+            if self.stream.write_all(self.leg.out()).is_err() {
+                return times;
+            }
+            self.leg.sent(bytes);
+        }
+        times_max
+    }
+
     /// Sends a message of which one bit was changed after it was sealed.
     pub(crate) fn send_changed(&mut self, message: &[u8]) {
         self.leg.send(&[message]).unwrap();
@@ -167,6 +182,9 @@ impl Peer {
         self.stream.local_addr().unwrap()
     }
 }
+
+/// A write that takes longer than this goes nowhere.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// Reason code of a disconnect (RFC 4253 section 11.1).
 const BY_APPLICATION: u32 = 11;

@@ -34,8 +34,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(3);
 const ECHO_LIMIT: Duration = Duration::from_secs(2);
 
 /// Memory that the daemon may come to occupy, above what it had before the first attack, in KiB.
-/// The worst flood takes 2.3 MiB; while keys are exchanged, a session may make it hold 8 MiB.
-const GROWTH_KIB_MAX: u64 = 8 * 1024;
+/// The worst is a peer that reads no answers: 8 MiB of them wait, in a buffer that doubles, before
+/// it is cut off.
+const GROWTH_KIB_MAX: u64 = 24 * 1024;
 
 /// Has the kernel forget the largest amount of memory that a process has had (`proc(5)`).
 const RESET_PEAK: &str = "5";

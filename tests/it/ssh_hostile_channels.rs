@@ -644,6 +644,47 @@ fn servers_at_login() {
     }
 }
 
+/// More messages than the buffers on the way hold, with their answers.
+const ENDLESS: usize = 1_000_000;
+
+/// Why a peer is cut off that does not read what the gateway itself answers.
+const DEAF: &str = "more than 8388608 bytes of answers wait to be read";
+
+/// Who asks and never reads the answers is not read from for ever (row 17).
+#[test]
+fn who_does_not_listen() {
+    let world = World::router().unwrap();
+    let mut siege = Siege::new(&world);
+    // The one is answered by the gateway, the other by the server, which may be ahead or behind.
+    let cases: [(&str, Vec<u8>, &str); 2] = [
+        ("a client of the gateway's", vec![127, 0, 0, 0, 0], DEAF),
+        ("a client of the server's", global::keepalive(), ""),
+    ];
+    for (name, message, reason) in cases {
+        let mut peer = Peer::client(siege.connect());
+        peer.log_in("alice");
+        assert!(peer.send_until_stuck(&message, ENDLESS) < ENDLESS, "{name}: all was taken");
+        siege.holds(name);
+        let client = peer.address();
+        drop(peer);
+        let row = siege.row(client, name);
+        assert!(row.outcome != "completed" && row.reason.contains(reason), "{name}: {row:?}");
+    }
+    let name = "a server";
+    let (mut client, stream) = siege.connect_through();
+    let mut server = Peer::server(stream, siege.key());
+    let_in(&mut server);
+    server.send(&[number::USERAUTH_SUCCESS]);
+    assert_eq!(client.next().unwrap(), [number::USERAUTH_SUCCESS]);
+    let taken = server.send_until_stuck(&opening(b"session", b""), ENDLESS);
+    assert!(taken < ENDLESS, "{name}: all was taken");
+    siege.holds(name);
+    let address = client.address();
+    drop((client, server));
+    let row = siege.row(address, name);
+    assert!(row.outcome == "failed" && row.reason.contains(DEAF), "{name}: {row:?}");
+}
+
 /// A banner of the server reaches the user without what acts on a terminal.
 #[test]
 fn a_banner_with_control_characters() {
