@@ -17,7 +17,11 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod siege;
 #[cfg(test)]
 mod ssh_agent;
 #[cfg(test)]
@@ -31,6 +35,8 @@ mod ssh_auth_raw;
 #[cfg(test)]
 mod ssh_channels;
 #[cfg(test)]
+mod ssh_clients;
+#[cfg(test)]
 mod ssh_denied;
 #[cfg(test)]
 mod ssh_files;
@@ -39,11 +45,19 @@ mod ssh_forward;
 #[cfg(test)]
 mod ssh_four_eyes;
 #[cfg(test)]
+mod ssh_hostile;
+#[cfg(test)]
+mod ssh_hostile_channels;
+#[cfg(test)]
+mod ssh_hostile_middle;
+#[cfg(test)]
 mod ssh_hostkeys;
 #[cfg(test)]
 mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;
+#[cfg(test)]
+mod ssh_servers;
 #[cfg(test)]
 mod ssh_transport;
 #[cfg(test)]

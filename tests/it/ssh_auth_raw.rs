@@ -2,7 +2,6 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a script names what it answers, no more")]
 
-use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -19,10 +18,9 @@ use proxyd_ssh::cursor::Writer;
 use proxyd_ssh::limits::{ANSWER_BYTES_MAX, PROMPTS_MAX};
 use proxyd_ssh::message::number;
 use proxyd_ssh::message::userauth::{self, CONNECTION_SERVICE, InfoRequest, Prompt};
-use proxyd_ssh::transport::{
-    Algorithms, ClientConfig, Event, HostKey, KeyAlgorithm, Leg, RekeyLimits, ServerConfig, Version,
-};
+use proxyd_ssh::transport::HostKey;
 
+use crate::raw::Peer;
 use crate::stage::{
     Auditor, GATEWAY_PASSWORD, LIMIT, OPEN, Records, STAFF, connection_on, library,
 };
@@ -35,89 +33,6 @@ const OPEN_PORT: u16 = 2502;
 const STAFF_PORT: u16 = 2503;
 const ONCE_PORT: u16 = 2504;
 const BOTH_PORT: u16 = 2505;
-
-/// Either side of an SSH connection, message by message.
-struct Peer {
-    leg: Leg,
-    stream: TcpStream,
-    clock: Stopwatch,
-}
-
-impl Peer {
-    fn client(stream: TcpStream) -> Self {
-        let version = Version::new("SSH-2.0-raw").unwrap();
-        let algorithms = Algorithms::recommended();
-        let config = ClientConfig { version, algorithms, rekey: RekeyLimits::recommended() };
-        let clock = Stopwatch::start();
-        Self::established(Leg::client(config, clock.elapsed()), stream, clock)
-    }
-
-    fn server(stream: TcpStream, key: Arc<HostKey>) -> Self {
-        let config = ServerConfig {
-            version: Version::new("SSH-2.0-raw").unwrap(),
-            host_keys: vec![key],
-            algorithms: Algorithms::recommended(),
-            sig_algs: KeyAlgorithm::ALL.to_vec(),
-            rekey: RekeyLimits::recommended(),
-        };
-        let clock = Stopwatch::start();
-        Self::established(Leg::server(config, clock.elapsed()), stream, clock)
-    }
-
-    fn established(leg: Leg, stream: TcpStream, clock: Stopwatch) -> Self {
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        let mut peer = Self { leg, stream, clock };
-        assert_eq!(peer.next(), Some(Vec::new()), "the key exchange");
-        peer
-    }
-
-    /// The next message; empty for the end of the key exchange, none once the other side is gone.
-    fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            let mut is_key = false;
-            let message = match self.leg.next(self.clock.elapsed()) {
-                Ok(Some(Event::Message(message))) => Some(message.to_vec()),
-                Ok(Some(Event::Established)) => Some(Vec::new()),
-                Ok(Some(Event::HostKey(_))) => {
-                    is_key = true;
-                    None
-                }
-                Ok(Some(Event::Disconnected { .. })) | Err(_) => return None,
-                Ok(Some(Event::Rekeyed) | None) => None,
-            };
-            self.flush();
-            if is_key {
-                self.leg.accept_host_key();
-                continue;
-            }
-            if message.is_some() {
-                return message;
-            }
-            match self.stream.read(self.leg.read_space()) {
-                Ok(0) => return None,
-                Ok(bytes) => self.leg.filled(bytes),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("nothing more came: {error}"),
-            }
-        }
-    }
-
-    fn send(&mut self, message: &[u8]) {
-        self.leg.send(&[message]).unwrap();
-        self.flush();
-    }
-
-    /// What cannot be written any more is lost: the other side is gone.
-    fn flush(&mut self) {
-        let bytes = self.leg.out().len();
-        drop(self.stream.write_all(self.leg.out()));
-        self.leg.sent(bytes);
-    }
-
-    fn session_id(&self) -> Vec<u8> {
-        self.leg.session_id().unwrap().to_vec()
-    }
-}
 
 /// Serves one connection at the server's host, and gives what `script` makes of it.
 fn serve<T: Send + 'static>(

@@ -12,15 +12,21 @@ use xshell::{Shell, cmd};
 use crate::ebpf;
 
 /// Debian packages, and what each is for.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("build-essential", "compiles the C and assembler parts of the crypto library"),
+    ("dropbear-bin", "another client and another server of the tests"),
+    ("git", "repositories over SSH in the tests"),
     ("iproute2", "network namespaces of the tests"),
     ("iputils-ping", "packets in the tests that are not TCP"),
+    ("libssh-dev", "a library that a client of the tests is built on"),
     ("netcat-openbsd", "plain TCP and UDP peers in the tests"),
     ("openssh-client", "the real client of the tests"),
     ("openssh-server", "the real server of the tests"),
     ("openssh-sftp-server", "file transfers in the tests"),
     ("procps", "kernel settings of the tests"),
+    ("putty-tools", "another client of the tests"),
+    ("python3-venv", "Python packages that are clients of the tests"),
+    ("rsync", "files over SSH in the tests"),
     ("ssh-audit", "judges in the tests what clients are offered"),
     ("sshpass", "passwords for the real client"),
     ("tcpdump", "what is on the wire in the tests"),
@@ -49,6 +55,15 @@ const LLVM_PACKAGE: (&str, &str) = ("llvm-22-dev", "builds bpf-linker");
 const BPF_LINKER_VERSION: &str = "0.13.0";
 const NEXTEST_VERSION: &str = "0.9.143";
 
+/// Packages of Python, with exact versions: Ansible and two SSH libraries.
+const PYTHON_REQUIREMENTS: &str = "tests/src/peer/requirements.txt";
+
+/// Where they are installed; the tests look here.
+const PYTHON_ENVIRONMENT: &str = "target/test-venv";
+
+/// In there, a copy of the requirements that it was made for.
+const PYTHON_STAMP: &str = "target/test-venv/requirements.txt";
+
 /// Keeps packages from starting daemons when they are installed (`invoke-rc.d(8)`).
 const POLICY_FILE: &str = "/usr/sbin/policy-rc.d";
 const POLICY: &str = "#!/bin/sh\nexit 101\n";
@@ -62,6 +77,8 @@ pub(crate) enum Missing {
     BpfLinker,
     /// The test runner.
     Nextest,
+    /// The Python packages of the tests.
+    Python,
 }
 
 impl fmt::Display for Missing {
@@ -72,6 +89,7 @@ impl fmt::Display for Missing {
                 write!(f, "bpf-linker {BPF_LINKER_VERSION}: links the steering programs")
             }
             Self::Nextest => write!(f, "cargo-nextest {NEXTEST_VERSION}: runs the tests"),
+            Self::Python => write!(f, "{PYTHON_REQUIREMENTS}: Python packages of the tests"),
         }
     }
 }
@@ -93,6 +111,9 @@ pub(crate) fn missing(shell: &Shell) -> Vec<Missing> {
     if ebpf::find_program("cargo-nextest").is_none() {
         missing.insert(Missing::Nextest);
     }
+    if !has_python_packages(shell) {
+        missing.insert(Missing::Python);
+    }
     missing.into_iter().collect()
 }
 
@@ -107,11 +128,11 @@ pub(crate) fn install(shell: &Shell) -> Result<()> {
     install_all(shell, &missing(shell))
 }
 
-/// Installs what is missing to build and run the gateway. The test runner is left out: it takes
+/// Installs what is missing to build and run the gateway. What runs the tests is left out: it takes
 /// minutes to build.
 pub(crate) fn install_to_run(shell: &Shell) -> Result<()> {
     let mut missing = missing(shell);
-    missing.retain(|item| *item != Missing::Nextest);
+    missing.retain(|item| !matches!(item, Missing::Nextest | Missing::Python));
     install_all(shell, &missing)
 }
 
@@ -141,7 +162,7 @@ fn install_all(shell: &Shell, missing: &[Missing]) -> Result<()> {
         .iter()
         .filter_map(|item| match item {
             Missing::Package(name, _) => Some(*name),
-            Missing::BpfLinker | Missing::Nextest => None,
+            Missing::BpfLinker | Missing::Nextest | Missing::Python => None,
         })
         .collect();
     if !packages.is_empty() {
@@ -156,6 +177,25 @@ fn install_all(shell: &Shell, missing: &[Missing]) -> Result<()> {
     if missing.contains(&Missing::Nextest) {
         cmd!(shell, "cargo install cargo-nextest --version {NEXTEST_VERSION} --locked").run()?;
     }
+    if missing.contains(&Missing::Python) {
+        install_python_packages(shell)?;
+    }
+    Ok(())
+}
+
+/// Whether they are there in the versions that are asked for.
+fn has_python_packages(shell: &Shell) -> bool {
+    let wanted = shell.read_file(PYTHON_REQUIREMENTS);
+    let present = shell.read_file(PYTHON_STAMP);
+    matches!((wanted, present), (Ok(wanted), Ok(present)) if wanted == present)
+}
+
+fn install_python_packages(shell: &Shell) -> Result<()> {
+    // Debian's own: another Python of the machine may lack what the packages are built for.
+    cmd!(shell, "/usr/bin/python3 -m venv --clear {PYTHON_ENVIRONMENT}").run()?;
+    let pip = format!("{PYTHON_ENVIRONMENT}/bin/pip");
+    cmd!(shell, "{pip} install --quiet --no-deps --requirement {PYTHON_REQUIREMENTS}").run()?;
+    shell.copy_file(PYTHON_REQUIREMENTS, PYTHON_STAMP)?;
     Ok(())
 }
 

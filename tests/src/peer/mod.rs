@@ -1,4 +1,7 @@
 //! Real programs on both sides of the gateway.
 
+mod accounts;
+pub mod dropbear;
+pub mod programs;
 pub mod ssh;
 pub mod sshd;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid, chown};
 
+use crate::peer::accounts;
 use crate::process::{Process, output};
 use crate::wait::{wait_for, wait_until};
 use crate::world::World;
@@ -28,42 +28,17 @@ pub const PASSWORD: &str = "Server-pass-1";
 /// The end of the question for it, whether the server or the client itself words it.
 pub const ASKS: &str = "assword:";
 
-/// [`PASSWORD`] as `openssl passwd -6` hashes it.
-const PASSWORD_HASH: &str = "$6$proxydtests$Kx2nUvgqBX7NIoK688QMjK5Cd.3LQvn0D3rN1JN9iESNO\
-    4MdyHdTPe9zYoWCPwoMxNoqvLofjTiAy0y2yz63X/";
-
 /// Users of the server; `alice` is a gateway user of the tests too.
 pub const USERS: [&str; 3] = ["alice", "bob", "app1"];
 
 /// A user whose password, [`PASSWORD`], has to be changed before anything else.
 pub const EXPIRED_USER: &str = "carol";
 
-/// The first user's number; numbers of this size belong to nobody on a plain system.
-const FIRST_UID: u32 = 61_001;
-
 /// How long the server may take to listen, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long what it logs may take to be in its file.
 const LOG_LIMIT: Duration = Duration::from_secs(5);
-
-/// Gives the server its own accounts and rules for questions, then becomes it.
-const START: &str = r#"
-set -e
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/sshd
-mkdir /run/etc /run/work
-mount -t overlay -o "lowerdir=$1/etc:/etc,upperdir=/run/etc,workdir=/run/work" overlay /etc
-exec /usr/sbin/sshd -D -e -f "$1/sshd_config"
-"#;
-
-/// Asks for the password in one question, and says no without delay.
-const PAM: &str = "\
-auth    required pam_unix.so nodelay
-account required pam_unix.so
-session required pam_unix.so
-password required pam_unix.so
-";
 
 /// A running server; it listens on all addresses of the server's namespace.
 #[derive(Debug)]
@@ -82,7 +57,7 @@ impl<'w> Sshd<'w> {
     /// Starts it, with more lines in its configuration.
     pub fn start_with(world: &'w World, settings: &str) -> anyhow::Result<Self> {
         let directory = world.subdirectory("sshd")?;
-        make_accounts(&directory)?;
+        accounts::make(&directory)?;
         make_host_key(&directory)?;
         fs::write(directory.join("sshd_config"), configuration(&directory, settings))?;
         let process = launch(world, &directory)?;
@@ -147,8 +122,8 @@ impl Drop for Sshd<'_> {
 }
 
 fn launch(world: &World, directory: &Path) -> anyhow::Result<Process> {
-    let mut command = world.server.command("/bin/sh");
-    command.args(["-c", START, "sh"]).arg(directory).env_clear().env("PATH", PATH);
+    let mut command = accounts::command(world, directory, "/usr/sbin/sshd");
+    command.args(["-D", "-e", "-f"]).arg(directory.join("sshd_config"));
     let mut process = Process::start(&mut command, "sshd", directory)?;
     let listening = format!("Server listening on :: port {UNMATCHED_PORT}");
     let mut ended = false;
@@ -161,9 +136,6 @@ fn launch(world: &World, directory: &Path) -> anyhow::Result<Process> {
     }
     Ok(process)
 }
-
-/// Where the shell finds `mount` and `mkdir`.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn configuration(directory: &Path, settings: &str) -> String {
     let directory = directory.display();
@@ -203,32 +175,4 @@ fn make_host_key(directory: &Path) -> anyhow::Result<()> {
     let mut keygen = Command::new("ssh-keygen");
     keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path);
     output(&mut keygen).map(drop)
-}
-
-/// Writes the account files, and makes homes.
-fn make_accounts(directory: &Path) -> anyhow::Result<()> {
-    let mut passwd = "root:x:0:0:root:/root:/bin/bash\n\
-                      sshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
-        .to_owned();
-    let mut shadow = "root:*:19000::::::\nsshd:!:19000::::::\n".to_owned();
-    let mut group = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n".to_owned();
-    for (uid, user) in (FIRST_UID..).zip(USERS.into_iter().chain([EXPIRED_USER])) {
-        let home = directory.join("home").join(user);
-        fs::create_dir_all(&home)?;
-        chown(&home, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
-        passwd.push_str(&format!("{user}:x:{uid}:{uid}::{}:/bin/bash\n", home.display()));
-        // Day 0 of the last change: it is to be changed now.
-        let changed = if user == EXPIRED_USER { 0 } else { 19_000 };
-        shadow.push_str(&format!("{user}:{PASSWORD_HASH}:{changed}::::::\n"));
-        group.push_str(&format!("{user}:x:{uid}:\n"));
-    }
-    let etc = directory.join("etc");
-    fs::create_dir_all(etc.join("pam.d"))?;
-    fs::create_dir_all(directory.join("keys"))?;
-    let files = [("passwd", &passwd), ("shadow", &shadow), ("group", &group)];
-    for (name, text) in files {
-        fs::write(etc.join(name), text)?;
-    }
-    fs::write(etc.join("pam.d/sshd"), PAM)?;
-    Ok(())
 }

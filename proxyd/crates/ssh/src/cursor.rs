@@ -118,10 +118,13 @@ pub struct NameList<'a>(&'a [u8]);
 
 impl<'a> NameList<'a> {
     /// Checks the text of a name-list, which comes without its length.
+    ///
+    /// One comma too many at the end is passed over: libssh 0.10 sends it.
     pub fn parse(text: &'a [u8]) -> Result<Self, DecodeKind> {
         if text.len() > NAME_LIST_BYTES_MAX {
             return Err(DecodeKind::TooLong { length: text.len(), limit: NAME_LIST_BYTES_MAX });
         }
+        let text = text.strip_suffix(b",").unwrap_or(text);
         for (index, name) in Self(text).iter().enumerate() {
             if index >= NAME_LIST_NAMES_MAX {
                 return Err(DecodeKind::TooManyNames { limit: NAME_LIST_NAMES_MAX });
@@ -325,13 +328,15 @@ mod tests {
         let many = vec!["a"; NAME_LIST_NAMES_MAX + 1].join(",");
         let long = vec!["n".repeat(NAME_BYTES_MAX); 200].join(",");
         let too_long = DecodeKind::TooLong { length: long.len(), limit: NAME_LIST_BYTES_MAX };
-        let cases: [(&str, &str, Result<usize, DecodeKind>); 11] = [
+        let cases: [(&str, &str, Result<usize, DecodeKind>); 13] = [
             ("empty", "", Ok(0)),
             ("one", "zlib", Ok(1)),
             ("two", "zlib,none", Ok(2)),
             ("leading comma", ",a", Err(DecodeKind::BadName { index: 0 })),
-            ("trailing comma", "a,", Err(DecodeKind::BadName { index: 1 })),
-            ("lone comma", ",", Err(DecodeKind::BadName { index: 0 })),
+            ("trailing comma", "a,", Ok(1)),
+            ("lone comma", ",", Ok(0)),
+            ("trailing commas", "a,,", Err(DecodeKind::BadName { index: 1 })),
+            ("comma too many within", "a,,b", Err(DecodeKind::BadName { index: 1 })),
             ("nul", "a,b\0", Err(DecodeKind::BadName { index: 1 })),
             ("not ascii", "é", Err(DecodeKind::BadName { index: 0 })),
             ("long name", &long_name, Err(DecodeKind::BadName { index: 0 })),
