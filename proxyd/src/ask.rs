@@ -1,5 +1,6 @@
 //! What the authentication steps see of a client, whatever its protocol.
 
+use proxyd_policy::DenyReason;
 use zeroize::Zeroizing;
 
 use crate::session::stop::Stop;
@@ -11,6 +12,8 @@ pub struct Question {
     pub text: String,
     /// Whether the answer may be shown while it is typed.
     pub echo: bool,
+    /// Why the session ends where the client leaves without an answer.
+    pub unanswered: DenyReason,
 }
 
 /// A secret in bytes, wiped when it is dropped; its `Debug` form is never asked for.
@@ -19,7 +22,8 @@ pub type SecretBytes = Zeroizing<Vec<u8>>;
 /// Asks the user.
 pub trait Ask: Send {
     /// Shows the question and returns the answer; none where the client brings another credential
-    /// instead. Waits at most the question's time limit.
+    /// instead. A client that cannot be asked yet is brought to where it can, or leaves. Waits at
+    /// most the question's time limit.
     fn ask(
         &mut self,
         question: &Question,
@@ -27,6 +31,10 @@ pub trait Ask: Send {
 
     /// Shows `text` without expecting an answer.
     fn tell(&mut self, text: &str) -> impl Future<Output = Result<(), Stop>> + Send;
+
+    /// What the client brought or answered last is right. It is told so with whatever it is asked
+    /// next.
+    fn accept(&mut self);
 }
 
 /// What a client brings to authenticate at the gateway.
@@ -48,14 +56,26 @@ pub enum Presented {
     },
 }
 
+/// Which kinds of credentials are taken at the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Takes {
+    /// Passwords.
+    pub passwords: bool,
+    /// Public keys.
+    pub keys: bool,
+}
+
 /// Takes a client's credentials, one at a time.
 pub trait Present: Ask {
     /// The gateway user the client wants to be.
     fn gateway_name(&self) -> &str;
 
-    /// The next credential; every one is answered by one of the methods below, or, when it is
-    /// right, by going on.
+    /// The next credential; every one is answered by one of the methods below, or by
+    /// [`Ask::accept`].
     fn present(&mut self) -> impl Future<Output = Result<Presented, Stop>> + Send;
+
+    /// What was presented is right, and one more that `takes` names is needed.
+    fn go_on(&mut self, takes: Takes) -> impl Future<Output = Result<(), Stop>> + Send;
 
     /// The key that was offered would do.
     fn invite(&mut self) -> impl Future<Output = Result<(), Stop>> + Send;

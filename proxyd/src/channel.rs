@@ -2,7 +2,7 @@
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
-use proxyd_policy::channel::{self, ChannelGrant, ChannelKind, ChannelRequest};
+use proxyd_policy::channel::{self, ChannelGrant, ChannelKind, ChannelRequest, Detail};
 use proxyd_policy::time::LocalTime;
 
 use crate::clock::Clock;
@@ -10,12 +10,13 @@ use crate::config;
 use crate::session::stop::Stop;
 use crate::usermapping::Authorized;
 
-/// Judges one channel that the client wants to open.
+/// Judges one channel that a peer wants to open.
 pub fn admit(
     clock: &Clock,
     admitted: &Admitted,
     authorized: &Authorized,
     kind: ChannelKind,
+    detail: Detail<'_>,
 ) -> Result<ChannelGrant, DenyReason> {
     let request = ChannelRequest {
         kind,
@@ -23,6 +24,7 @@ pub fn admit(
         gateway_groups: authorized.user().groups(),
         remote_user: authorized.remote_user(),
         target: authorized.target().address().ip().to_canonical(),
+        detail,
     };
     channel::judge(&admitted.policy().channels, &request, |zone| local_time(clock, zone))
 }

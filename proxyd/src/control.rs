@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::unistd::Uid;
-
+use proxyd_ssh::message::text::clean;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,6 +21,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::session::approval::{Decision, Outcome, Waiting};
 use crate::session::registry::{Live, Registry};
 use crate::task::Group;
 
@@ -50,6 +51,9 @@ const SOCKET_MODE: u32 = 0o600;
 /// are short (108 bytes, unix(7)).
 const NAME_MASK: u128 = 0xffff_ffff_ffff;
 
+/// Bytes of a name or a reason that an operator gives.
+const WORDS_BYTES_MAX: usize = 256;
+
 /// Who ends a session by this socket.
 const BY_OPERATOR: &str = "an operator";
 
@@ -68,6 +72,22 @@ pub enum Request {
         /// Which.
         id: Uuid,
         /// Only if it is this daemon's.
+        #[serde(default)]
+        own: bool,
+    },
+    /// What waits for somebody's approval.
+    Requests {
+        /// Only of this daemon's sessions.
+        #[serde(default)]
+        own: bool,
+    },
+    /// Decide about what waits.
+    Decide {
+        /// The request.
+        id: Uuid,
+        /// What about it.
+        decision: Decision,
+        /// Only if it is of a session of this daemon.
         #[serde(default)]
         own: bool,
     },
@@ -90,6 +110,8 @@ impl Request {
         match self {
             Self::Sessions { .. }
             | Self::Terminate { .. }
+            | Self::Requests { .. }
+            | Self::Decide { .. }
             | Self::Retire
             | Self::TakeOver { .. } => REQUEST_LIMIT,
             Self::Reload => RELOAD_LIMIT,
@@ -110,6 +132,16 @@ pub enum Answer {
     Terminated {
         /// Whether there was.
         found: bool,
+    },
+    /// What waits for somebody's approval, oldest first.
+    Requests {
+        /// Each of them.
+        requests: Vec<Waiting>,
+    },
+    /// What became of a decision.
+    Decided {
+        /// That.
+        outcome: Outcome,
     },
     /// The daemon ends.
     Retiring,
@@ -306,6 +338,8 @@ async fn hear(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
         }
         Ok(Request::Sessions { own }) => desk.sessions(own).await,
         Ok(Request::Terminate { id, own }) => desk.terminate(id, own).await,
+        Ok(Request::Requests { own }) => desk.requests(own).await,
+        Ok(Request::Decide { id, decision, own }) => desk.decide(id, decision, own).await,
         Ok(Request::Reload) => desk.reload().await,
         Ok(Request::Retire) => desk.retire().await,
         Err(error) => Answer::Refused { error: error.to_string() },
@@ -336,6 +370,42 @@ impl Desk {
             found = answers.contains(&Answer::Terminated { found: true });
         }
         Answer::Terminated { found }
+    }
+
+    async fn requests(&self, own: bool) -> Answer {
+        let mut requests = self.registry.waiting();
+        if !own {
+            for answer in self.earlier.ask(&Request::Requests { own: true }).await {
+                if let Answer::Requests { requests: others } = answer {
+                    requests.extend(others);
+                }
+            }
+            requests.sort_by_key(|waiting| waiting.since_ns);
+        }
+        Answer::Requests { requests }
+    }
+
+    async fn decide(&self, id: Uuid, decision: Decision, own: bool) -> Answer {
+        let decision = Decision {
+            by: clean(decision.by.as_bytes(), WORDS_BYTES_MAX),
+            reason: clean(decision.reason.as_bytes(), WORDS_BYTES_MAX),
+            ..decision
+        };
+        if decision.by.is_empty() {
+            return Answer::Refused { error: "it is not said who decides".to_owned() };
+        }
+        let mut outcome = self.registry.decide(id, decision.clone());
+        if outcome == Outcome::Unknown && !own {
+            let request = Request::Decide { id, decision, own: true };
+            for answer in self.earlier.ask(&request).await {
+                if let Answer::Decided { outcome: theirs } = answer
+                    && theirs != Outcome::Unknown
+                {
+                    outcome = theirs;
+                }
+            }
+        }
+        Answer::Decided { outcome }
     }
 
     async fn retire(&self) -> Answer {

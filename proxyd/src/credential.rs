@@ -59,12 +59,17 @@ pub async fn keys(admitted: &Admitted, authorized: &Authorized) -> Result<Vec<Ho
     let address = authorized.target().address().ip();
     let entries = store.find(name, address, authorized.remote_user());
     let files: Vec<PathBuf> = entries.map(|entry| entry.key_file.clone()).collect();
+    key_files("credential", files).await
+}
+
+/// The private keys in these files, in their order, for `step`.
+pub async fn key_files(step: &'static str, files: Vec<PathBuf>) -> Result<Vec<HostKey>, Stop> {
     let read = tokio::task::spawn_blocking(move || {
         files.iter().map(|file| read_key(file)).collect::<Result<Vec<_>, _>>()
     });
     match read.await {
-        Ok(keys) => keys.map_err(|error| Stop::gateway("credential", error)),
-        Err(interrupted) => Err(Stop::gateway("credential", interrupted)),
+        Ok(keys) => keys.map_err(|error| Stop::gateway(step, error)),
+        Err(interrupted) => Err(Stop::gateway(step, interrupted)),
     }
 }
 

@@ -8,7 +8,7 @@ use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
 use proxyd_ssh::transport::HostKey;
 use thiserror::Error as ThisError;
 use tokio::sync::Semaphore;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::store::host_keys::KnownKey;
@@ -170,7 +170,7 @@ impl HostKeys {
         if known.is_empty() {
             return Ok(Err(DenyReason::HostKeyUnknown));
         }
-        error!(%server, algorithm, "Host key of a server has changed");
+        warn!(%server, algorithm, "Host key of a server has changed");
         Ok(Err(DenyReason::HostKeyChanged))
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::net::HostName;
@@ -52,12 +53,29 @@ pub async fn select(
     let own = own_addresses()?;
     let policy = &admitted.policy().target;
     let target = match policy.choose(admitted.flow().original_destination, requested, &own)? {
-        Choice::Address(address) => Target { address, name: None },
+        Choice::Address(address) => {
+            let zone = requested.and_then(|requested| requested.zone.as_deref());
+            Target { address: on_link(address, zone)?, name: None }
+        }
         Choice::Names { names, port } => resolve(policy, &names, port, &own, resolve_limit).await?,
     };
     session.note(Event::Target { address: target.address });
     session.update(|live| live.target = target.address.to_string());
     Ok(target)
+}
+
+/// The address on the link that `zone`, the name of an interface, says.
+fn on_link(address: SocketAddr, zone: Option<&str>) -> Result<SocketAddr, DenyReason> {
+    match (address, zone) {
+        (SocketAddr::V6(mut v6), Some(zone)) => match if_nametoindex(zone) {
+            Ok(index) => {
+                v6.set_scope_id(index);
+                Ok(v6.into())
+            }
+            Err(_unknown) => Err(DenyReason::TargetNotResolved),
+        },
+        (address, _) => Ok(address),
+    }
 }
 
 /// The first address, of the first name that resolves, that the policy allows.

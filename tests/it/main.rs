@@ -17,11 +17,25 @@ mod limits;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod ssh_agent;
+#[cfg(test)]
 mod ssh_auth;
+#[cfg(test)]
+mod ssh_auth_methods;
+#[cfg(test)]
+mod ssh_auth_raw;
 #[cfg(test)]
 mod ssh_channels;
 #[cfg(test)]
 mod ssh_denied;
+#[cfg(test)]
+mod ssh_forward;
+#[cfg(test)]
+mod ssh_four_eyes;
+#[cfg(test)]
+mod ssh_hostkeys;
+#[cfg(test)]
+mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;
 #[cfg(test)]

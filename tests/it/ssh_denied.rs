@@ -190,7 +190,11 @@ const CASES: &[Case] = &[
         said: "administratively prohibited",
         outcome: "completed",
         reason: "",
-        event: ("refused", "what=channel direct-tcpip"),
+        event: (
+            "channel",
+            "channel=0 denied=channel-type-not-allowed detail=10.77.2.4:2222 from 127.0.0.1 \
+             kind=local-forward",
+        ),
     },
     Case {
         name: "a forwarded port at the server's side",
@@ -201,7 +205,10 @@ const CASES: &[Case] = &[
         said: "remote port forwarding failed for listen port 8000",
         outcome: "completed",
         reason: "",
-        event: ("refused", "what=global request tcpip-forward"),
+        event: (
+            "channel",
+            "denied=channel-type-not-allowed detail=localhost:8000 kind=remote-forward",
+        ),
     },
 ];
 

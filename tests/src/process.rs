@@ -43,11 +43,9 @@ pub struct Finished {
 impl Process {
     /// Starts `command`; its output goes to files in `directory` that begin with `name`.
     pub fn start(command: &mut Command, name: &str, directory: &Path) -> anyhow::Result<Self> {
-        let (stdout, stderr) = (unused(directory, name, "out"), unused(directory, name, "err"));
-        let open = |path: &Path| {
-            File::create(path).with_context(|| format!("cannot make {}", path.display()))
-        };
-        command.stdout(open(&stdout)?).stderr(open(&stderr)?);
+        let (stdout, out) = new_file(directory, name, "out")?;
+        let (stderr, err) = new_file(directory, name, "err")?;
+        command.stdout(out).stderr(err);
         let clock = Stopwatch::start();
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self { child, name: name.to_owned(), clock, stdout, stderr })
@@ -160,9 +158,17 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The first of `name.suffix`, `name-1.suffix`, … in `directory` that does not exist.
-fn unused(directory: &Path, name: &str, suffix: &str) -> PathBuf {
-    let first = directory.join(format!("{name}.{suffix}"));
-    let later = (1_u32..).map(|number| directory.join(format!("{name}-{number}.{suffix}")));
-    std::iter::once(first.clone()).chain(later).find(|path| !path.exists()).unwrap_or(first)
+/// A new file that begins with `name`; tests start programs at the same time.
+fn new_file(directory: &Path, name: &str, ending: &str) -> anyhow::Result<(PathBuf, File)> {
+    for number in 0_u32.. {
+        let path = directory.join(format!("{name}-{number}.{ending}"));
+        match File::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => {
+                let file = made.with_context(|| format!("cannot make {}", path.display()))?;
+                return Ok((path, file));
+            }
+        }
+    }
+    bail!("no name is left for the output of {name}")
 }

@@ -71,7 +71,7 @@ impl Gateway {
         pairs: HeldPairs,
     ) -> Self {
         let host_keys = HostKeys::new(store.clone(), clock);
-        let gateways = Arc::new(Gateways::default());
+        let gateways = Arc::new(Gateways::new(clock));
         let dialer = Dialer::new(limits.connect_timeout, pairs.clone());
         let resolve_limit = limits.connect_timeout;
         let ctx = Ctx { clock, store, gateways, dialer, recordings, resolve_limit };
@@ -251,6 +251,7 @@ const fn ssh_limits(limits: &Limits) -> SshLimits {
         handshake: limits.handshake_timeout,
         authentication: limits.authentication_timeout,
         question: limits.question_timeout,
+        four_eyes: limits.four_eyes_timeout,
         idle: limits.idle_timeout,
         attempts: limits.authentication_attempts,
     }

@@ -91,7 +91,11 @@ impl Others {
             Answer::Reloaded { summary } => Some(summary),
             Answer::Unchanged { problem } => Some(format!("its sessions go on, {problem}")),
             Answer::Refused { error } => Some(error),
-            Answer::Sessions { .. } | Answer::Terminated { .. } | Answer::Retiring => None,
+            Answer::Sessions { .. }
+            | Answer::Terminated { .. }
+            | Answer::Requests { .. }
+            | Answer::Decided { .. }
+            | Answer::Retiring => None,
         });
         said.collect()
     }

@@ -10,9 +10,11 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::control::{self, Answer, Request};
+use crate::session::approval::{Decision, Outcome, Waiting};
 use crate::session::registry::Live;
 
-/// Ask a running gateway: list its live sessions, end one, reload the configuration.
+/// Ask a running gateway: list and end its live sessions, approve of channels, reload the
+/// configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file of the gateway; it names the control socket.
@@ -35,6 +37,16 @@ enum Command {
         /// The session, as `sessions` lists it.
         id: Uuid,
     },
+    /// List the channels that wait for somebody's approval, oldest first.
+    Requests {
+        /// One JSON array instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a channel that waits be opened.
+    Approve(Decide),
+    /// Refuse a channel that waits; its user is told.
+    Refuse(Decide),
     /// Read the configuration file again, as SIGHUP does.
     ///
     /// New connections meet the new policies. A file with an error, or one that changes what only
@@ -42,11 +54,33 @@ enum Command {
     Reload,
 }
 
+#[derive(Debug, clap::Args)]
+struct Decide {
+    /// The request, as `requests` lists it.
+    id: Uuid,
+    /// Who decides, for the record; not the gateway user who asks.
+    #[arg(long, value_name = "NAME", env = "SUDO_USER")]
+    by: String,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+impl Decide {
+    fn request(&self, approved: bool) -> Request {
+        let decision = Decision { approved, by: self.by.clone(), reason: self.reason.clone() };
+        Request::Decide { id: self.id, decision, own: false }
+    }
+}
+
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let socket = config::control_socket(&args.config)?;
-    let request = match args.command {
+    let request = match &args.command {
         Command::Sessions { .. } => Request::Sessions { own: false },
-        Command::Terminate { id } => Request::Terminate { id, own: false },
+        Command::Terminate { id } => Request::Terminate { id: *id, own: false },
+        Command::Requests { .. } => Request::Requests { own: false },
+        Command::Approve(decide) => decide.request(true),
+        Command::Refuse(decide) => decide.request(false),
         Command::Reload => Request::Reload,
     };
     let answer = control::ask(&socket, &request)
@@ -66,6 +100,24 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         }
         Answer::Terminated { found: false } => {
             anyhow::bail!("there is no live session with this id")
+        }
+        Answer::Requests { requests } => {
+            if matches!(args.command, Command::Requests { json: true }) {
+                writeln!(out, "{}", serde_json::to_string(&requests)?)?;
+            } else {
+                requests_table(&requests, out)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Answer::Decided { outcome: Outcome::Taken } => {
+            writeln!(out, "the session has the decision")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Answer::Decided { outcome: Outcome::Unknown } => {
+            anyhow::bail!("no such request waits: it is decided, has timed out or was withdrawn")
+        }
+        Answer::Decided { outcome: Outcome::SameUser } => {
+            anyhow::bail!("users cannot decide about their own requests")
         }
         Answer::Reloaded { summary } => {
             writeln!(out, "{summary}")?;
@@ -98,6 +150,28 @@ fn table(sessions: &[Live], out: &mut impl Write) -> anyhow::Result<()> {
             live.gateway_user,
             live.remote_user,
             live.step
+        )?;
+    }
+    Ok(())
+}
+
+fn requests_table(requests: &[Waiting], out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "{:36}  {:21}  {:21}  {:12}  {:12}  WISH",
+        "REQUEST", "CLIENT", "SERVER", "GATEWAY USER", "REMOTE USER"
+    )?;
+    for waiting in requests {
+        writeln!(
+            out,
+            "{:36}  {:21}  {:21}  {:12}  {:12}  {} {}",
+            waiting.id.to_string(),
+            waiting.client.to_string(),
+            waiting.target,
+            waiting.gateway_user,
+            waiting.remote_user,
+            waiting.wish.kind,
+            waiting.wish.detail
         )?;
     }
     Ok(())

@@ -132,7 +132,9 @@ fn write_policy(policy: &ConnectionPolicy, out: &mut impl io::Write) -> io::Resu
     };
     let gateway = match &policy.authentication.gateway {
         GatewayAuthentication::None => "no gateway authentication",
-        GatewayAuthentication::AnyOf(_) => "gateway authentication",
+        GatewayAuthentication::AnyOf(_) | GatewayAuthentication::AllOf(_) => {
+            "gateway authentication"
+        }
     };
     let usermapping = policy.usermapping.as_ref().map(|usermapping| usermapping.name.as_str());
     let audit = policy.audit.as_ref().map(|audit| audit.name.as_str());

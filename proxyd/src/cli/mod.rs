@@ -3,6 +3,7 @@
 mod check;
 mod ctl;
 mod explain;
+mod hostkeys;
 mod reference;
 mod run;
 mod steering;
@@ -37,6 +38,7 @@ Examples:
   proxyd run --config proxyd.toml              run the gateway
   proxyd ctl --config proxyd.toml sessions     list the live sessions
   proxyd ctl --config proxyd.toml reload       read the configuration again
+  proxyd hostkeys list --config proxyd.toml    list the host keys by which servers are known
   proxyd trail verify SESSION.trail            prove that a recording is whole";
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +48,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Steering(steering::Args),
     Ctl(ctl::Args),
+    Hostkeys(hostkeys::Args),
     Trail(trail::Args),
     Reference(reference::Args),
 }
@@ -64,6 +67,7 @@ pub fn main() -> ExitCode {
         }
         Command::Steering(args) => steering::run(&args, &mut out),
         Command::Ctl(args) => ctl::run(&args, &mut out),
+        Command::Hostkeys(args) => hostkeys::run(&args, &mut out),
         Command::Trail(args) => trail::run(&args, &mut out),
         Command::Reference(reference::Args) => reference::run(&mut out),
     };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use proxyd_policy::connection::SourcePolicy;
 use proxyd_policy::net::{Host, HostName, HostPattern};
 use proxyd_policy::target::AllowedTarget;
@@ -73,6 +74,17 @@ words!(
     "password" => GatewayMethodKind::Password,
     "publickey" => GatewayMethodKind::PublicKey
 );
+
+/// How many of the ways to authenticate at the gateway have to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GatewayRequire {
+    /// One, whichever.
+    Any,
+    /// Every one.
+    All,
+}
+
+words!(GatewayRequire: "any" => GatewayRequire::Any, "all" => GatewayRequire::All);
 
 /// Where a credential store keeps its secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,8 +190,13 @@ section! {
         mode: TargetMode = Required;
         /// The servers that may be named; without a port, only on port 22.
         allowed: NonEmpty<AllowedTarget> = Required;
-        /// Servers that may not be named, whatever `allowed` says.
+        /// Servers that may not be named, whatever `allowed` says. A name is refused by that name
+        /// alone; add the server's addresses where users could name those instead.
         exceptions: Vec<HostPattern> = Or(vec![]);
+        /// Loopback, link-local and the gateway's own addresses that may be named where `allowed`
+        /// has them too; without an entry here they may not. An IPv6 link-local address is named
+        /// with its interface: `root@[fe80::9%eth1]`.
+        reserved_addresses: Vec<IpNet> = Or(vec![]);
         /// Domains that are tried in order after a name without dots.
         dns_suffixes: Vec<HostName> = Or(vec![]);
     }
@@ -278,8 +295,8 @@ impl Value for Source {
 pub(crate) enum Gateway {
     /// Not at all.
     None,
-    /// By any one of these.
-    AnyOf(Vec<GatewayMethod>),
+    /// By one or all of these; never empty.
+    Methods(Vec<GatewayMethod>),
 }
 
 impl Value for Gateway {
@@ -302,13 +319,13 @@ impl Value for Gateway {
             problems.error_with_help(&node.span, &node.key, message, help);
             return None;
         }
-        Some(Self::AnyOf(methods))
+        Some(Self::Methods(methods))
     }
 
     fn write(&self) -> Option<String> {
         match self {
             Self::None => Some(quote("none")),
-            Self::AnyOf(methods) => methods.write(),
+            Self::Methods(methods) => methods.write(),
         }
     }
 

@@ -2,11 +2,12 @@
 //!
 //! Each gives nothing when a value it needs was bad, which has been noted then.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxyd_policy::audit::{AuditPolicy, RecipientGroup};
-use proxyd_policy::channel::{ChannelPolicy, ChannelRule};
+use proxyd_policy::channel::{ChannelPolicy, ChannelRule, Conditions};
 use proxyd_policy::connection::Protocol;
 use proxyd_policy::credential::{CredentialEntry, CredentialStore};
 use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, GatewayMethod, User};
@@ -16,7 +17,9 @@ use proxyd_policy::time::{TimePolicy, Week};
 use proxyd_policy::usermapping::{UsermappingPolicy, UsermappingRule};
 use toml::de::{DeTable, DeValue};
 
-use super::choice::{Cipher, Gateway, GatewayMethodKind, Interface, Kex, Mac, Mode, Target};
+use super::choice::{
+    Cipher, Gateway, GatewayMethodKind, GatewayRequire, Interface, Kex, Mac, Mode, Target,
+};
 use super::entries::Entries;
 use super::file;
 use super::keys::Recipient;
@@ -39,6 +42,7 @@ pub(super) fn target(target: &Target, protocol: Protocol) -> Option<TargetPolicy
         Target::Inband(inband) => TargetPolicy::Inband(InbandTargets {
             allowed: inband.allowed.get()?.0.clone(),
             exceptions: inband.exceptions.get()?.clone(),
+            reserved: inband.reserved_addresses.get()?.clone(),
             dns_suffixes: inband.dns_suffixes.get()?.clone(),
             default_port: protocol.default_port(),
         }),
@@ -50,11 +54,16 @@ pub(super) fn default_settings() -> Option<SshSettings> {
     let document = DeValue::Table(DeTable::parse(DEFAULT_SETTINGS).ok()?.into_inner());
     let node = Node { value: &document, span: None, key: String::new() };
     let problems = &mut Problems::default();
-    settings(&file::Settings::read(&node, problems)?, problems)
+    settings(Path::new(""), &file::Settings::read(&node, problems)?, problems)
 }
 
-/// One settings policy; notes weak algorithms that clients are offered.
-pub(super) fn settings(section: &file::Settings, problems: &mut Problems) -> Option<SshSettings> {
+/// One settings policy; notes weak algorithms that clients are offered, and key files that are
+/// missing or open to others.
+pub(super) fn settings(
+    directory: &Path,
+    section: &file::Settings,
+    problems: &mut Problems,
+) -> Option<SshSettings> {
     let (client, server) = (section.client_side.get()?, section.server_side.get()?);
     semantic::check_client_algorithms(client, problems);
     Some(SshSettings {
@@ -65,6 +74,7 @@ pub(super) fn settings(section: &file::Settings, problems: &mut Problems) -> Opt
         client_side: ClientSide {
             algorithms: algorithms(&client.kex, &client.ciphers, &client.macs)?,
             host_keys: client.host_keys.get()?.clone(),
+            host_key_files: secret_files(directory, &client.host_key_files, problems)?,
         },
         server_side: ServerSide {
             algorithms: algorithms(&server.kex, &server.ciphers, &server.macs)?,
@@ -88,14 +98,33 @@ fn algorithms(
     })
 }
 
-/// One authentication policy.
-pub(super) fn authentication(section: &file::Authentication) -> Option<AuthenticationPolicy> {
+/// One authentication policy; notes a demand for all of less than two ways.
+pub(super) fn authentication(
+    section: &file::Authentication,
+    problems: &mut Problems,
+) -> Option<AuthenticationPolicy> {
+    let require = *section.gateway_require.get()?;
     let gateway = match section.gateway.get()? {
         Gateway::None => GatewayAuthentication::None,
-        Gateway::AnyOf(methods) => {
-            GatewayAuthentication::AnyOf(methods.iter().map(gateway_method).collect::<Option<_>>()?)
+        Gateway::Methods(methods) => {
+            let methods = methods.iter().map(gateway_method).collect::<Option<_>>()?;
+            match require {
+                GatewayRequire::Any => GatewayAuthentication::AnyOf(methods),
+                GatewayRequire::All => GatewayAuthentication::AllOf(methods),
+            }
         }
     };
+    let kinds = match &gateway {
+        GatewayAuthentication::None => 0,
+        GatewayAuthentication::AnyOf(methods) | GatewayAuthentication::AllOf(methods) => {
+            methods.iter().map(std::mem::discriminant).collect::<HashSet<_>>().len()
+        }
+    };
+    if require == GatewayRequire::All && kinds < 2 {
+        let message = "has no effect with less than two methods in gateway";
+        let field = &section.gateway_require;
+        problems.warning(&field.span, &field.key, message);
+    }
     Some(AuthenticationPolicy {
         name: section.name.get()?.0.clone(),
         gateway,
@@ -173,12 +202,26 @@ pub(super) fn channels(
                 remote_users: rule.remote_users.get()?.clone(),
                 targets: rule.targets.get()?.clone(),
                 time: time?,
+                conditions: conditions(rule, problems)?,
+                four_eyes: *rule.four_eyes.get()?,
                 record: *rule.record.get()?,
             })
         })
         .collect();
     let rules = rules.into_iter().collect::<Option<_>>()?;
     Some(ChannelPolicy { name: section.name.get()?.0.clone(), rules })
+}
+
+/// What a channel rule says of details; notes conditions that its type of channel does not have.
+fn conditions(rule: &file::ChannelRule, problems: &mut Problems) -> Option<Conditions> {
+    semantic::check_conditions(rule, problems);
+    Some(Conditions {
+        commands: rule.commands.get()?.clone(),
+        subsystems: rule.subsystems.get()?.clone(),
+        endpoints: rule.endpoints.get()?.clone(),
+        sockets: rule.sockets.get()?.clone(),
+        originators: rule.originators.get()?.clone(),
+    })
 }
 
 /// One time policy; notes one that is never open.
@@ -271,6 +314,7 @@ pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
         handshake_timeout: seconds(&section.handshake_timeout_s)?,
         authentication_timeout: seconds(&section.authentication_timeout_s)?,
         question_timeout: seconds(&section.question_timeout_s)?,
+        four_eyes_timeout: seconds(&section.four_eyes_timeout_s)?,
         connect_timeout: seconds(&section.connect_timeout_s)?,
         idle_timeout: some_seconds(&section.idle_timeout_s)?,
         authentication_attempts: section.authentication_attempts.get()?.0,
@@ -292,6 +336,16 @@ pub(super) fn storage(directory: &Path, section: &file::Storage) -> Option<Stora
 
 fn names(field: &Field<Vec<Name>>) -> Option<Vec<String>> {
     Some(field.get()?.iter().map(|name| name.0.clone()).collect())
+}
+
+fn secret_files(
+    directory: &Path,
+    field: &Field<Vec<FilePath>>,
+    problems: &mut Problems,
+) -> Option<Vec<PathBuf>> {
+    let files: Vec<PathBuf> = field.get()?.iter().map(|file| directory.join(&file.0)).collect();
+    files.iter().for_each(|file| semantic::check_secret_file(file, field, problems));
+    Some(files)
 }
 
 fn path(directory: &Path, field: &Field<FilePath>) -> Option<PathBuf> {

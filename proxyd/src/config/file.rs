@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use proxyd_policy::channel::ChannelKind;
+use proxyd_policy::channel::{ChannelKind, CommandPattern, EndpointPattern};
 use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, OnReload, Protocol};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{HostPattern, PortRange};
@@ -13,8 +13,8 @@ use proxyd_policy::time::Window;
 
 use super::FastPath;
 use super::choice::{
-    Cipher, DatabaseUrl, Gateway, GatewayMethodKind, Interface, Kex, Mac, Mode, Source, StoreKind,
-    Target, TrailsUrl, Zone,
+    Cipher, DatabaseUrl, Gateway, GatewayMethodKind, GatewayRequire, Interface, Kex, Mac, Mode,
+    Source, StoreKind, Target, TrailsUrl, Zone,
 };
 use super::keys::{Argon2idHash, Banner, PublicKeyLine, Recipient, Version};
 use super::section::Need::{Inside, Or, Required};
@@ -128,6 +128,9 @@ section! {
         authentication_timeout_s: Limit = Or(Int(120));
         /// For the user to answer one question.
         question_timeout_s: Limit = Or(Int(120));
+        /// For somebody else to approve of a channel whose rule asks for four eyes; then it is
+        /// refused.
+        four_eyes_timeout_s: Limit = Or(Int(600));
         /// To find the address of the server and connect to it.
         connect_timeout_s: Limit = Or(Int(10));
         /// Without data in either direction, after which a session ends. 0 is no limit.
@@ -238,6 +241,11 @@ section! {
         macs: Vec<Mac> = Or(vec![]);
         /// Types of the host keys shown to clients. An empty list is "ed25519" and "rsa".
         host_keys: Vec<HostKeyType> = Or(vec![]);
+        /// Files with the private host keys shown to clients, one for each type, such as those of
+        /// the server itself; `host_keys` has no effect then. They are read for each connection.
+        /// Without any, keys are made for each server address and port that clients connect to,
+        /// which with in-band targets is the gateway's own.
+        host_key_files: Vec<FilePath> = Or(vec![]);
     }
 }
 
@@ -268,10 +276,16 @@ section! {
     Authentication {
         /// The policy's name.
         name: Name = Required;
-        /// Ways to authenticate at the gateway, any one of which suffices; or "none", written out.
+        /// Ways to authenticate at the gateway; or "none", written out.
         gateway: Gateway = Required;
+        /// How many of the ways of `gateway` a user has to go: "any" one, or "all" of them, in any
+        /// order. With "all", a user without a password hash or public keys cannot log in where
+        /// both are asked for.
+        gateway_require: GatewayRequire = Or(GatewayRequire::Any);
         /// Ways to log in to the server, in the order in which they are tried. "publickey" uses the
-        /// credential store. With "password" first, a password that was right at the gateway is
+        /// credential store. "publickey-agent" uses the keys of the agent that the client forwards
+        /// (`ssh -A`): the client is let in before the server is, so it needs gateway
+        /// authentication, and only "publickey" may stand before it. With "password" first, a password that was right at the gateway is
         /// tried at the server under the same user name before the user is asked for another.
         server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
             ServerMethod::KeyboardInteractive,
@@ -352,6 +366,24 @@ section! {
         targets: Vec<IpNet> = Or(vec![]);
         /// A time policy; without one the channel may be opened at any time.
         time: Option<Name> = Or(None);
+        /// "session-exec" and "session-exec-scp": commands. A `*` stands for any characters but
+        /// those by which a shell starts another command, expands, redirects or quotes.
+        commands: Vec<CommandPattern> = Or(vec![]);
+        /// "session-subsystem": subsystems, by name.
+        subsystems: Vec<Pattern> = Or(vec![]);
+        /// "local-forward": where connections may go. "remote-forward": where the server may
+        /// listen. Addresses, prefixes, host names, "*.domain" or "*", with ":port" or
+        /// ":port-port". A host name is compared as the client writes it; it is the server that
+        /// resolves it.
+        endpoints: Vec<EndpointPattern> = Or(vec![]);
+        /// "local-forward" and "remote-forward": paths of Unix sockets. Where only one of
+        /// endpoints and sockets is named, the other is not allowed at all.
+        sockets: Vec<Pattern> = Or(vec![]);
+        /// "local-forward", "remote-forward" and "x11": addresses from which forwarded connections
+        /// come, as the peer that forwards them says.
+        originators: Vec<IpNet> = Or(vec![]);
+        /// Whether somebody else has to approve of it first, by `proxyd ctl approve`.
+        four_eyes: bool = Or(false);
         /// Whether the channel is recorded.
         record: bool = Or(true);
     }

@@ -116,7 +116,7 @@ impl Value for PublicKeyLine {
 }
 
 /// Reads `type base64 [comment]` and checks that the wire form holds the same type.
-fn parse_public_key(text: &str) -> Result<PublicKeyLine, String> {
+pub(super) fn parse_public_key(text: &str) -> Result<PublicKeyLine, String> {
     let mut words = text.splitn(3, ' ').map(str::trim);
     let algorithm = words.next().unwrap_or_default();
     let encoded = words.next().unwrap_or_default();

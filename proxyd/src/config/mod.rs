@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use proxyd_policy::PolicySet;
 use proxyd_policy::connection::OnProxyDown;
+use proxyd_policy::gateway::PublicKey;
 use proxyd_policy::time::{LocalTime, Weekday};
 use toml::de::DeTable;
 
@@ -115,6 +116,8 @@ pub struct Limits {
     pub authentication_timeout: Duration,
     /// For the user to answer one question.
     pub question_timeout: Duration,
+    /// For somebody to approve of a channel that needs four eyes.
+    pub four_eyes_timeout: Duration,
     /// To connect to the server and agree on keys with it.
     pub connect_timeout: Duration,
     /// Without data in either direction; absent: no limit.
@@ -193,6 +196,14 @@ pub fn control_socket(file: &Path) -> Result<PathBuf, LoadError> {
         Some(path) => Ok(directory(file).join(path)),
         None => Ok(check(file, source).map_err(LoadError::Invalid)?.storage.control_socket),
     }
+}
+
+/// Reads a public key, `type base64 [comment]`, as keys of users are read.
+///
+/// # Errors
+/// Says in words what is wrong with it.
+pub fn public_key(line: &str) -> Result<PublicKey, String> {
+    Ok(keys::parse_public_key(line)?.key)
 }
 
 /// The text of `storage.control_socket`, whatever else is there.

@@ -98,14 +98,14 @@ impl Policies {
                 &file.settings_policy,
                 |settings| &settings.name,
                 problems,
-                convert::settings,
+                |section, problems| convert::settings(directory, section, problems),
             ),
             default_settings: convert::default_settings().map(Arc::new),
             authentication: Entries::new(
                 &file.authentication_policy,
                 |authentication| &authentication.name,
                 problems,
-                |section, _| convert::authentication(section),
+                convert::authentication,
             ),
             usermapping: Entries::new(
                 &file.usermapping_policy,

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use proxyd_policy::channel::ChannelPolicy;
+use proxyd_policy::channel::{ChannelKind, ChannelPolicy};
 use proxyd_policy::connection::{ConnectionPolicy, SourcePolicy};
 use proxyd_policy::gateway::{AuthenticationPolicy, GatewayAuthentication, ServerMethod};
 
@@ -17,7 +17,6 @@ use super::choice::{Interface, Mode};
 use super::file::{self, File};
 use super::report::Problems;
 use super::section::Field;
-use super::value::FilePath;
 
 /// Names that a help text lists before it stops.
 const HELP_NAMES_MAX: usize = 10;
@@ -152,6 +151,7 @@ pub(super) fn check_authentication(
         );
         problems.error(&section.authentication.span, &section.authentication.key, message);
     }
+    check_agent(section, authentication, problems);
     if uses_store && !offers_key {
         let message = format!(
             "is never used, because authentication policy \"{name}\" does not log in to servers \
@@ -165,6 +165,60 @@ pub(super) fn check_authentication(
              none"
         );
         problems.error(&section.usermapping.span, &section.usermapping.key, message);
+    }
+}
+
+/// Notes an authentication policy whose clients could not be asked for their agent, or would be let
+/// in without a proof.
+fn check_agent(
+    section: &file::Connection,
+    authentication: &AuthenticationPolicy,
+    problems: &mut Problems,
+) {
+    let methods = &authentication.server;
+    if !methods.contains(&ServerMethod::PublicKeyAgent) {
+        return;
+    }
+    let field = &section.authentication;
+    let name = &authentication.name;
+    if authentication.gateway == GatewayAuthentication::None {
+        let message = format!(
+            "authentication policy \"{name}\" uses the client's agent, which is asked only once the \
+             client is let in, and has no gateway authentication"
+        );
+        problems.error(&field.span, &field.key, message);
+    }
+    let fits = matches!(
+        methods.as_slice(),
+        [ServerMethod::PublicKeyAgent] | [ServerMethod::PublicKey, ServerMethod::PublicKeyAgent]
+    );
+    if !fits {
+        let message = format!(
+            "authentication policy \"{name}\" has methods beside \"publickey-agent\" that cannot be \
+             used with it: only \"publickey\" may stand, before it"
+        );
+        problems.error(&field.span, &field.key, message);
+    }
+}
+
+/// Notes conditions of a channel rule that its type of channel does not have.
+///
+/// An error: whoever wrote one believes that it keeps something out.
+pub(super) fn check_conditions(rule: &file::ChannelRule, problems: &mut Problems) {
+    use ChannelKind::{LocalForward, RemoteForward, SessionExec, SessionExecScp, SessionSubsystem};
+    let Some(&kind) = rule.r#type.get() else { return };
+    let forwards = [LocalForward, RemoteForward].contains(&kind);
+    let has_commands = [SessionExec, SessionExecScp].contains(&kind);
+    refuse_list(&rule.commands, has_commands, kind, problems);
+    refuse_list(&rule.subsystems, kind == SessionSubsystem, kind, problems);
+    refuse_list(&rule.endpoints, forwards, kind, problems);
+    refuse_list(&rule.sockets, forwards, kind, problems);
+    refuse_list(&rule.originators, forwards || kind == ChannelKind::X11, kind, problems);
+}
+
+fn refuse_list<T>(field: &Field<Vec<T>>, fits: bool, kind: ChannelKind, problems: &mut Problems) {
+    if !fits && field.get().is_some_and(|list| !list.is_empty()) {
+        problems.error(&field.span, &field.key, format!("channels of type \"{kind}\" have none"));
     }
 }
 
@@ -246,7 +300,7 @@ fn ignored_in_bridge_mode(field: &Field<Vec<Interface>>, problems: &mut Problems
 
 /// Notes a secret that is not there, or that others can read; a warning, because the file may be
 /// checked on another machine than it is used on.
-pub(super) fn check_secret_file(path: &Path, field: &Field<FilePath>, problems: &mut Problems) {
+pub(super) fn check_secret_file<T>(path: &Path, field: &Field<T>, problems: &mut Problems) {
     let message = match fs::metadata(path) {
         Err(error) => format!("cannot look at {}: {error}", path.display()),
         Ok(metadata) if metadata.permissions().mode() & OTHERS_MODE != 0 => {

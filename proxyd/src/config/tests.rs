@@ -236,11 +236,10 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
          \"hmac-sha2-256\", \"hmac-sha2-512\", \"hmac-sha1-etm@openssh.com\", \"hmac-sha1\"",
     ),
     (
-        "later word",
+        "condition of another type",
         "\"session-sftp\"",
-        "\"x11\"",
-        "channel_policy[0].rule[1].type: \"x11\" is not yet supported by this \
-         version",
+        "\"session-sftp\"\ncommands = [\"id\"]",
+        "channel_policy[0].rule[1].commands: channels of type \"session-sftp\" have none",
     ),
     (
         "later protocol",

@@ -1,7 +1,7 @@
 //! How the types of the policy model are written in the file.
 
 use ipnet::IpNet;
-use proxyd_policy::channel::ChannelKind;
+use proxyd_policy::channel::{ChannelKind, CommandPattern, EndpointPattern};
 use proxyd_policy::connection::{
     OnProxyDown, OnRecordingFailure, OnReload, Protocol, SourcePolicy,
 };
@@ -40,17 +40,21 @@ words!(
     ServerMethod:
     "keyboard-interactive" => ServerMethod::KeyboardInteractive,
     "password" => ServerMethod::Password,
-    "publickey" => ServerMethod::PublicKey;
-    later "publickey-agent"
+    "publickey" => ServerMethod::PublicKey,
+    "publickey-agent" => ServerMethod::PublicKeyAgent
 );
 words!(Backend: "local" => Backend::Local);
 words!(
     ChannelKind:
     "session-shell" => ChannelKind::SessionShell,
     "session-exec" => ChannelKind::SessionExec,
-    "session-sftp" => ChannelKind::SessionSftp;
-    later "session-exec-scp", "session-subsystem", "agent", "x11", "local-forward",
-        "remote-forward"
+    "session-exec-scp" => ChannelKind::SessionExecScp,
+    "session-sftp" => ChannelKind::SessionSftp,
+    "session-subsystem" => ChannelKind::SessionSubsystem,
+    "agent" => ChannelKind::Agent,
+    "x11" => ChannelKind::X11,
+    "local-forward" => ChannelKind::LocalForward,
+    "remote-forward" => ChannelKind::RemoteForward
 );
 words!(
     HostKeyType:
@@ -69,6 +73,11 @@ words!(
 
 parsed!(PortRange, "port or range of ports, \"22\" or \"2200-2299\"");
 parsed!(Pattern, "name, `*` for any characters");
+parsed!(CommandPattern, "command, `*` for any characters that mean nothing to a shell");
+parsed!(
+    EndpointPattern,
+    "address, prefix, host name, \"*.domain\" or \"*\", with \":port\" or \":port-port\""
+);
 parsed!(Host, "address or host name");
 parsed!(HostName, "domain");
 parsed!(HostPattern, "address, prefix, host name or \"*.domain\"");

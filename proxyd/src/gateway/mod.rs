@@ -1,5 +1,6 @@
 //! Gateway authentication: who the user is to us.
 
+mod pace;
 mod password;
 
 use std::sync::Arc;
@@ -8,8 +9,10 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::{GatewayAuthentication, GatewayMethod, User};
 use proxyd_policy::usermapping::GatewayIdentity;
 
+use self::pace::Pace;
 use self::password::Passwords;
-use crate::ask::{Present, Presented};
+use crate::ask::{Present, Presented, Takes};
+use crate::clock::Clock;
 use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::Stop;
@@ -41,100 +44,166 @@ impl GatewayUser {
 }
 
 /// The methods of gateway authentication.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gateways {
     passwords: Passwords,
+    pace: Pace,
 }
 
 impl Gateways {
-    /// Takes credentials from the client until one is right; how many may be wrong is known to the
-    /// client's side, which ends the session when it has to reject too many.
+    /// Nobody has tried anything yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { passwords: Passwords::default(), pace: Pace::new(clock) }
+    }
+
+    /// Takes credentials from the client until the policy is content; how many may be wrong is
+    /// known to the client's side, which ends the session when it has to reject too many.
     pub async fn authenticate(
         &self,
         session: &mut Session,
         admitted: &Admitted,
         client: &mut impl Present,
     ) -> Result<GatewayUser, Stop> {
-        let methods = match &admitted.policy().authentication.gateway {
-            GatewayAuthentication::None => return Ok(GatewayUser(None)),
-            GatewayAuthentication::AnyOf(methods) => methods.clone(),
-        };
+        let policy = &admitted.policy().authentication.gateway;
+        let Some(mut needed) = Needed::by(policy) else { return Ok(GatewayUser(None)) };
         let policies = Arc::clone(session.policies());
+        let address = session.flow().client.ip();
         loop {
             let user = policies.user(client.gateway_name()).cloned();
-            let presented = client.present().await?;
-            match presented {
-                Presented::Nothing => client.reject().await?,
-                Presented::KeyOffer { blob } => match key_user(&methods, user, &blob) {
-                    Some(_) => client.invite().await?,
-                    None => client.reject().await?,
-                },
-                Presented::Key { blob } => {
-                    let found = key_user(&methods, user, &blob);
-                    let judged = judged(session, client, "publickey", found).await?;
-                    if let Some(user) = judged {
-                        return Ok(user);
-                    }
+            let (kind, found) = match client.present().await? {
+                Presented::Nothing => {
+                    client.reject().await?;
+                    continue;
                 }
+                Presented::KeyOffer { blob } => {
+                    match key_user(needed.takes, user, &blob) {
+                        Some(_) => client.invite().await?,
+                        None => client.reject().await?,
+                    }
+                    continue;
+                }
+                Presented::Key { blob } => (Kind::Key, key_user(needed.takes, user, &blob)),
                 Presented::Password(password) => {
-                    let user = user.filter(|_user| takes_passwords(&methods));
+                    let user = user.filter(|_user| needed.takes.passwords);
+                    let tried = self.pace.wait(client.gateway_name(), address).await;
                     let found = self.passwords.check(user, password).await;
-                    let judged = judged(session, client, "password", found).await?;
-                    if let Some(user) = judged {
-                        return Ok(user);
-                    }
+                    self.pace.judged(&tried, found.is_some());
+                    (Kind::Password, found)
                 }
+            };
+            let (name, accepted) = (client.gateway_name().to_owned(), found.is_some());
+            let method = kind.as_str();
+            session.note(Event::GatewayAuthentication { user: name, method, accepted });
+            match found {
+                None => client.reject().await?,
+                Some(user) if needed.is_met_by(kind) => {
+                    client.accept();
+                    return Ok(GatewayUser(Some(user)));
+                }
+                Some(_) => client.go_on(needed.takes).await?,
             }
         }
     }
 }
 
-/// Notes the verdict; the user if it was right, else the client is told.
-async fn judged(
-    session: &mut Session,
-    client: &mut impl Present,
-    method: &'static str,
-    found: Option<Arc<User>>,
-) -> Result<Option<GatewayUser>, Stop> {
-    let accepted = found.is_some();
-    let user = client.gateway_name().to_owned();
-    session.note(Event::GatewayAuthentication { user, method, accepted });
-    if let Some(user) = found {
-        return Ok(Some(GatewayUser(Some(user))));
+/// What a client has proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Password,
+    Key,
+}
+
+impl Kind {
+    /// The name in records.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Key => "publickey",
+        }
     }
-    client.reject().await?;
-    Ok(None)
+}
+
+/// What the policy still wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needed {
+    takes: Takes,
+    /// Whether it wants everything that it takes.
+    all: bool,
+}
+
+impl Needed {
+    /// What the policy wants; none where it does not ask.
+    fn by(policy: &GatewayAuthentication) -> Option<Self> {
+        let (methods, all) = match policy {
+            GatewayAuthentication::None => return None,
+            GatewayAuthentication::AnyOf(methods) => (methods, false),
+            GatewayAuthentication::AllOf(methods) => (methods, true),
+        };
+        let has = |wanted: fn(&GatewayMethod) -> bool| methods.iter().any(wanted);
+        let takes = Takes {
+            passwords: has(|method| matches!(method, GatewayMethod::Password(_))),
+            keys: has(|method| matches!(method, GatewayMethod::PublicKey(_))),
+        };
+        Some(Self { takes, all })
+    }
+
+    /// Whether nothing is left to be wanted after this proof.
+    const fn is_met_by(&mut self, kind: Kind) -> bool {
+        match kind {
+            Kind::Password => self.takes.passwords = false,
+            Kind::Key => self.takes.keys = false,
+        }
+        !self.all || !(self.takes.passwords || self.takes.keys)
+    }
 }
 
 /// The user, if public keys are taken and this one is the user's.
-fn key_user(methods: &[GatewayMethod], user: Option<Arc<User>>, blob: &[u8]) -> Option<Arc<User>> {
-    user.filter(|user| takes_keys(methods) && user.public_keys.iter().any(|key| key.blob == blob))
-}
-
-fn takes_keys(methods: &[GatewayMethod]) -> bool {
-    methods.iter().any(|method| matches!(method, GatewayMethod::PublicKey(_)))
-}
-
-fn takes_passwords(methods: &[GatewayMethod]) -> bool {
-    methods.iter().any(|method| matches!(method, GatewayMethod::Password(_)))
+fn key_user(takes: Takes, user: Option<Arc<User>>, blob: &[u8]) -> Option<Arc<User>> {
+    user.filter(|user| takes.keys && user.public_keys.iter().any(|key| key.blob == blob))
 }
 
 /// Which kinds of credentials the policy takes at the gateway, for clients that ask.
 #[must_use]
 pub fn takes(admitted: &Admitted) -> Takes {
-    match &admitted.policy().authentication.gateway {
-        GatewayAuthentication::None => Takes { passwords: false, keys: false },
-        GatewayAuthentication::AnyOf(methods) => {
-            Takes { passwords: takes_passwords(methods), keys: takes_keys(methods) }
-        }
-    }
+    let needed = Needed::by(&admitted.policy().authentication.gateway);
+    needed.map_or(Takes { passwords: false, keys: false }, |needed| needed.takes)
 }
 
-/// Which kinds of credentials are taken at the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Takes {
-    /// Passwords.
-    pub passwords: bool,
-    /// Public keys.
-    pub keys: bool,
+#[cfg(test)]
+mod tests {
+    use proxyd_policy::gateway::Backend;
+
+    use super::*;
+
+    #[test]
+    fn what_is_needed_until_it_is_enough() {
+        let (password, key) =
+            (GatewayMethod::Password(Backend::Local), GatewayMethod::PublicKey(Backend::Local));
+        let any = GatewayAuthentication::AnyOf;
+        let all = GatewayAuthentication::AllOf;
+        let cases: [(&str, GatewayAuthentication, &[(Kind, bool)]); 6] = [
+            ("any, by password", any(vec![password, key]), &[(Kind::Password, true)]),
+            ("any, by key", any(vec![password, key]), &[(Kind::Key, true)]),
+            (
+                "all, key first",
+                all(vec![password, key]),
+                &[(Kind::Key, false), (Kind::Password, true)],
+            ),
+            (
+                "all, key last",
+                all(vec![key, password]),
+                &[(Kind::Password, false), (Kind::Key, true)],
+            ),
+            ("all, one twice", all(vec![key, password]), &[(Kind::Key, false), (Kind::Key, false)]),
+            ("all of one", all(vec![key, key]), &[(Kind::Key, true)]),
+        ];
+        for (case, policy, proofs) in cases {
+            let mut needed = Needed::by(&policy).unwrap();
+            for (proof, enough) in proofs {
+                assert_eq!(needed.is_met_by(*proof), *enough, "{case}");
+            }
+        }
+        assert_eq!(Needed::by(&GatewayAuthentication::None), None);
+    }
 }

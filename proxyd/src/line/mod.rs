@@ -1,4 +1,5 @@
 //! The line: the steps of a session in order, whatever its protocol.
 
+pub mod names;
 pub mod protocol;
 pub mod serve;

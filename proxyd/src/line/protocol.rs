@@ -16,11 +16,14 @@ pub trait ClientHalf: Present {
     /// The server that the client asks for by its user name, if it names one.
     fn requested_target(&self) -> Option<&RequestedTarget>;
 
-    /// The user the client wants to be on the server.
+    /// The user the client wants to be on the server; empty until one is named.
     fn remote_user(&self) -> &str;
 
+    /// Names the user on the server, and the gateway user where none is named.
+    fn set_remote_user(&mut self, user: String);
+
     /// Tells the user why nothing comes of it, and closes; bounded in time.
-    fn dismiss(&mut self, text: &str) -> impl Future<Output = ()> + Send;
+    fn dismiss(&mut self, stop: &Stop) -> impl Future<Output = ()> + Send;
 }
 
 /// One protocol.

@@ -6,7 +6,9 @@ use proxyd_policy::admit::Admitted;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
+use super::names;
 use super::protocol::{ClientHalf as _, Protocol};
+use crate::ask::Present as _;
 use crate::channel;
 use crate::ctx::Ctx;
 use crate::net::accept::Accepted;
@@ -15,7 +17,6 @@ use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::{Blame, Failure, Stop};
 use crate::steering::HeldPair;
-use crate::target;
 use crate::usermapping::{self, Authorized};
 
 /// Serves one accepted connection from its first byte to its sealed trail.
@@ -61,7 +62,7 @@ async fn run<P: Protocol>(
             relayed
         }
         Err(stop) => {
-            client.dismiss(&stop.text()).await;
+            client.dismiss(&stop).await;
             Err(stop)
         }
     }
@@ -93,13 +94,15 @@ async fn log_in<P: Protocol>(
 ) -> Result<LoggedIn<P::Server>, Stop> {
     save(ctx, session).await.map_err(|error| Stop::gateway("open", error))?;
     step(session, "gateway-authentication");
+    if client.gateway_name().is_empty() {
+        names::complete_user(client).await?;
+    }
     let user = ctx.gateways.authenticate(session, admitted, client).await?;
     session.update(|live| user.name().clone_into(&mut live.gateway_user));
     step(session, "target");
-    let requested = client.requested_target().cloned();
-    let limit = ctx.resolve_limit;
-    let target = target::select(session, admitted, requested.as_ref(), limit).await?;
+    let target = names::target(ctx, session, admitted, client).await?;
     step(session, "usermapping");
+    names::complete_user(client).await?;
     let remote_user = client.remote_user().to_owned();
     let authorized = usermapping::authorize(session, admitted, user, target, &remote_user)?;
     step(session, "pre-channel-check");

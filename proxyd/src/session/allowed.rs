@@ -23,10 +23,12 @@ pub(super) fn is_allowed(newest: &PolicySet, live: &Live, policy: &str) -> bool 
     }
     let user = match &found.authentication.gateway {
         GatewayAuthentication::None => None,
-        GatewayAuthentication::AnyOf(_) => match newest.user(&live.gateway_user) {
-            Some(user) => Some(GatewayIdentity { name: &user.name, groups: &user.groups }),
-            None => return false,
-        },
+        GatewayAuthentication::AnyOf(_) | GatewayAuthentication::AllOf(_) => {
+            match newest.user(&live.gateway_user) {
+                Some(user) => Some(GatewayIdentity { name: &user.name, groups: &user.groups }),
+                None => return false,
+            }
+        }
     };
     usermapping::map(found.usermapping.as_deref(), user, &live.remote_user).is_ok()
 }

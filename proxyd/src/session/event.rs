@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proxyd_policy::DenyReason;
+use uuid::Uuid;
 
 /// One thing that a step did or decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,14 +56,39 @@ pub enum Event {
     },
     /// The verdict about one channel.
     Channel {
-        /// The channel's number in the record.
-        channel: u32,
+        /// The channel's number in the record; none where the server shall listen.
+        channel: Option<u32>,
         /// What it was opened for.
         kind: String,
-        /// The command or subsystem, cleaned; empty for a shell.
+        /// The command, subsystem, address or path, cleaned; empty for a shell.
         detail: String,
         /// Index of the rule that allowed it, or why none did.
         verdict: Result<usize, DenyReason>,
+    },
+    /// A forwarded connection carries SSH, whose own channels nobody judges or records.
+    NestedSsh {
+        /// The forwarded connection's number in the record.
+        channel: u32,
+    },
+    /// A channel waits for somebody's approval.
+    ApprovalAsked {
+        /// The request.
+        request: Uuid,
+        /// What is to be opened.
+        kind: String,
+        /// Its command, address or path, cleaned.
+        detail: String,
+    },
+    /// Somebody has decided about a channel that waited.
+    ApprovalDecided {
+        /// The request.
+        request: Uuid,
+        /// Whether it may be opened.
+        approved: bool,
+        /// Who decided.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// Something was refused that is never relayed.
     Refused {
@@ -105,6 +131,9 @@ impl Event {
             Self::ServerIdentity { .. } => "server-identity",
             Self::ServerLogin { .. } => "server-login",
             Self::Channel { .. } => "channel",
+            Self::NestedSsh { .. } => "nested-ssh",
+            Self::ApprovalAsked { .. } => "approval-asked",
+            Self::ApprovalDecided { .. } => "approval-decided",
             Self::Refused { .. } => "refused",
             Self::RecordingFailed { .. } => "recording-failed",
             Self::Ended { .. } => "ended",
@@ -133,14 +162,29 @@ impl Event {
             Self::ServerLogin { method, accepted } => {
                 vec![("method", (*method).to_owned()), ("verdict", verdict(accepted))]
             }
-            Self::Channel { channel, kind, detail, verdict } => vec![
-                ("channel", channel.to_string()),
+            Self::Channel { channel, kind, detail, verdict } => {
+                let mut fields = vec![
+                    ("kind", kind.clone()),
+                    ("detail", detail.clone()),
+                    match verdict {
+                        Ok(rule) => ("rule", rule.to_string()),
+                        Err(reason) => ("denied", reason.code().to_owned()),
+                    },
+                ];
+                fields.extend(channel.map(|channel| ("channel", channel.to_string())));
+                fields
+            }
+            Self::NestedSsh { channel } => vec![("channel", channel.to_string())],
+            Self::ApprovalAsked { request, kind, detail } => vec![
+                ("request", request.to_string()),
                 ("kind", kind.clone()),
                 ("detail", detail.clone()),
-                match verdict {
-                    Ok(rule) => ("rule", rule.to_string()),
-                    Err(reason) => ("denied", reason.code().to_owned()),
-                },
+            ],
+            Self::ApprovalDecided { request, approved, by, reason } => vec![
+                ("request", request.to_string()),
+                ("verdict", verdict(approved)),
+                ("by", by.clone()),
+                ("reason", reason.clone()),
             ],
             Self::Refused { what } => vec![("what", what.clone())],
             Self::RecordingFailed { error } => vec![("error", error.clone())],

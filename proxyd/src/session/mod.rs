@@ -1,6 +1,7 @@
 //! A session: one connection from its first packet to its sealed trail.
 
 mod allowed;
+pub mod approval;
 pub mod event;
 pub mod registry;
 pub mod row;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
+use self::approval::{Decision, Wish};
 use self::event::{Event, Timed};
 use self::registry::{Entry, Live};
 use self::row::{ACTIVE, SessionRow};
@@ -123,6 +125,24 @@ impl Session {
     #[must_use]
     pub const fn token(&self) -> &CancellationToken {
         self.entry.token()
+    }
+
+    /// Asks operators for approval of `wish` for as long as `limit`; none where too many requests
+    /// of the session wait already.
+    pub fn ask_for_approval(&self, wish: Wish, limit: Duration) -> Option<Uuid> {
+        let since_ns = self.clock.wall_ns();
+        let limit_ns = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        self.entry.ask(wish, since_ns, since_ns.saturating_add(limit_ns))
+    }
+
+    /// Nobody has to approve of a request any more.
+    pub fn withdraw(&self, request: Uuid) {
+        self.entry.withdraw(request);
+    }
+
+    /// The next decision about a request for approval; cancel-safe.
+    pub async fn decision(&mut self) -> (Uuid, Decision) {
+        self.entry.decision().await
     }
 
     /// Why the session has to end, once its token is cancelled.

@@ -8,10 +8,12 @@ use proxyd_policy::DenyReason;
 use proxyd_policy::admit::PolicySet;
 use proxyd_policy::connection::{ConnectionPolicy, OnReload};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::allowed::{is_allowed, is_logging_in};
+use super::approval::{Decision, Inbox, Outcome, REQUESTS_MAX, Waiting, Wish};
 
 /// What an operator sees of a live session.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -70,6 +72,14 @@ struct Sessions {
     limits: SessionLimits,
     live: HashMap<Uuid, Place>,
     per_client: HashMap<IpAddr, usize>,
+    waiting: HashMap<Uuid, Open>,
+}
+
+/// A request for approval that is open, and where its decision goes.
+#[derive(Debug)]
+struct Open {
+    waiting: Waiting,
+    decisions: mpsc::Sender<(Uuid, Decision)>,
 }
 
 /// All live sessions of this daemon; a clone is the same registry.
@@ -82,8 +92,13 @@ impl Registry {
     /// A registry without sessions.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
-        let (live, per_client) = (HashMap::new(), HashMap::new());
-        Self { sessions: Arc::new(Mutex::new(Sessions { limits, live, per_client })) }
+        let sessions = Sessions {
+            limits,
+            live: HashMap::new(),
+            per_client: HashMap::new(),
+            waiting: HashMap::new(),
+        };
+        Self { sessions: Arc::new(Mutex::new(sessions)) }
     }
 
     /// Changes the limits for sessions to come.
@@ -108,7 +123,7 @@ impl Registry {
         let Admission { policies: checked, policy } = admission;
         let place = Place { live, policy, checked, token: token.clone(), ended_by: "" };
         sessions.live.insert(id, place);
-        Ok(Entry { registry: self.clone(), id, client, token })
+        Ok(Entry { registry: self.clone(), id, client, token, inbox: Inbox::new() })
     }
 
     /// The live sessions, oldest first.
@@ -126,6 +141,31 @@ impl Registry {
         let Some(place) = sessions.live.get_mut(&id) else { return false };
         place.end(by);
         true
+    }
+
+    /// The requests that wait for approval, oldest first.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let mut list: Vec<_> =
+            self.lock().waiting.values().map(|open| open.waiting.clone()).collect();
+        list.sort_by_key(|waiting| waiting.since_ns);
+        list
+    }
+
+    /// Decides about a request, once.
+    #[must_use]
+    pub fn decide(&self, id: Uuid, decision: Decision) -> Outcome {
+        let mut sessions = self.lock();
+        let Some(open) = sessions.waiting.get(&id) else { return Outcome::Unknown };
+        if open.waiting.gateway_user == decision.by {
+            return Outcome::SameUser;
+        }
+        let Some(open) = sessions.waiting.remove(&id) else { return Outcome::Unknown };
+        // There is room for as many decisions as a session has requests.
+        match open.decisions.try_send((id, decision)) {
+            Ok(()) => Outcome::Taken,
+            Err(_gone) => Outcome::Unknown,
+        }
     }
 
     /// Ends the sessions that `newest` no longer allows and whose policy says "terminate" to that;
@@ -188,9 +228,50 @@ pub struct Entry {
     id: Uuid,
     client: IpAddr,
     token: CancellationToken,
+    inbox: Inbox,
 }
 
 impl Entry {
+    /// Asks for approval of `wish` from `since_ns` to `expires_ns`; none where too many requests of
+    /// the session wait already.
+    pub(super) fn ask(&self, wish: Wish, since_ns: u64, expires_ns: u64) -> Option<Uuid> {
+        let mut sessions = self.registry.lock();
+        let own = sessions.waiting.values().filter(|open| open.waiting.session == self.id);
+        if own.count() >= REQUESTS_MAX {
+            return None;
+        }
+        let live = &sessions.live.get(&self.id)?.live;
+        let id = Uuid::now_v7();
+        let waiting = Waiting {
+            id,
+            session: self.id,
+            since_ns,
+            expires_ns,
+            client: live.client,
+            gateway_user: live.gateway_user.clone(),
+            remote_user: live.remote_user.clone(),
+            target: live.target.clone(),
+            wish,
+        };
+        let decisions = self.inbox.sender.clone();
+        sessions.waiting.insert(id, Open { waiting, decisions });
+        Some(id)
+    }
+
+    /// Nobody has to decide about a request any more.
+    pub(super) fn withdraw(&self, id: Uuid) {
+        self.registry.lock().waiting.remove(&id);
+    }
+
+    /// The next decision about a request of the session; cancel-safe.
+    pub(super) async fn decision(&mut self) -> (Uuid, Decision) {
+        match self.inbox.receiver.recv().await {
+            Some(decision) => decision,
+            // The inbox holds a sender of its own.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Cancelled when an operator ends the session.
     #[must_use]
     pub const fn token(&self) -> &CancellationToken {
@@ -215,6 +296,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut sessions = self.registry.lock();
         sessions.live.remove(&self.id);
+        sessions.waiting.retain(|_id, open| open.waiting.session != self.id);
         if let Some(count) = sessions.per_client.get_mut(&self.client) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -301,6 +383,33 @@ mod tests {
         assert_eq!(entry.ended_by(), "a test");
         assert!(registry.terminate(registry.list()[0].id, "another"));
         assert_eq!(entry.ended_by(), "a test", "the first stays on record");
+    }
+
+    #[test]
+    fn a_request_is_decided_once_and_by_somebody_else() {
+        let registry = Registry::new(SessionLimits { sessions: 2, sessions_per_client: 2 });
+        let mut entry = registry.enter(live("10.1.0.1:1"), by(&set(22), 0)).unwrap();
+        entry.update(|live| "alice".clone_into(&mut live.gateway_user));
+        let wish = Wish { kind: "session-shell".to_owned(), detail: String::new() };
+        let id = entry.ask(wish.clone(), 1, 2).unwrap();
+        let decision =
+            |by: &str, approved| Decision { approved, by: by.to_owned(), reason: String::new() };
+        assert_eq!(registry.waiting()[0].wish, wish);
+        assert_eq!(registry.decide(Uuid::now_v7(), decision("bob", true)), Outcome::Unknown);
+        assert_eq!(registry.decide(id, decision("alice", true)), Outcome::SameUser);
+        assert_eq!(registry.decide(id, decision("bob", true)), Outcome::Taken);
+        assert_eq!(registry.decide(id, decision("carol", false)), Outcome::Unknown);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(entry.decision()), (id, decision("bob", true)));
+        let withdrawn = entry.ask(wish.clone(), 1, 2).unwrap();
+        entry.withdraw(withdrawn);
+        assert_eq!(registry.decide(withdrawn, decision("bob", true)), Outcome::Unknown);
+        for _request in 0..REQUESTS_MAX {
+            entry.ask(wish.clone(), 1, 2).unwrap();
+        }
+        assert_eq!(entry.ask(wish, 1, 2), None);
+        drop(entry);
+        assert!(registry.waiting().is_empty(), "requests end with their session");
     }
 
     #[test]

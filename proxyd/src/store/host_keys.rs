@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use sqlx::Row as _;
+use thiserror::Error as ThisError;
 
 use super::{Store, StoreError, failed};
 
@@ -13,6 +14,33 @@ pub struct KnownKey {
     pub algorithm: String,
     /// The public key's blob (RFC 4253 section 6.6).
     pub blob: Vec<u8>,
+}
+
+/// A host key as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The server as it is dialled, address and port.
+    pub server: String,
+    /// Its key.
+    pub key: KnownKey,
+    /// Wall clock of when it was learned or imported, in nanoseconds since 1970.
+    pub learned_ns: u64,
+}
+
+/// Why keys were not imported.
+#[derive(Debug, ThisError)]
+pub enum ImportError {
+    /// Another key of the same type is known, and stays.
+    #[error("another {algorithm} key of {server} is known")]
+    Differs {
+        /// The server.
+        server: SocketAddr,
+        /// The key's type.
+        algorithm: String,
+    },
+    /// The database failed.
+    #[error("known host keys are not available")]
+    Store(#[from] StoreError),
 }
 
 impl Store {
@@ -94,6 +122,81 @@ impl Store {
             .map_err(failed("learn the host key"))?;
         Ok(result.rows_affected() == 1)
     }
+
+    /// Every key by which a server is known, by server and type.
+    pub async fn kept_keys(&self) -> Result<Vec<Kept>, StoreError> {
+        let doing = "read the known host keys";
+        let statement = "SELECT server, algorithm, blob, learned_ns FROM known_host_key \
+             ORDER BY server, algorithm";
+        sqlx::query(statement)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed(doing))?
+            .iter()
+            .map(|row| {
+                let learned_ns: i64 = row.try_get("learned_ns").map_err(failed(doing))?;
+                Ok(Kept {
+                    server: row.try_get("server").map_err(failed(doing))?,
+                    key: KnownKey {
+                        algorithm: row.try_get("algorithm").map_err(failed(doing))?,
+                        blob: row.try_get("blob").map_err(failed(doing))?,
+                    },
+                    learned_ns: u64::try_from(learned_ns).unwrap_or_default(),
+                })
+            })
+            .collect()
+    }
+
+    /// Forgets every key of `server`; gives how many there were.
+    pub async fn forget_keys(&self, server: SocketAddr) -> Result<u64, StoreError> {
+        let result = sqlx::query("DELETE FROM known_host_key WHERE server = ?")
+            .bind(server.to_string())
+            .execute(&self.writer)
+            .await
+            .map_err(failed("forget the known host keys"))?;
+        Ok(result.rows_affected())
+    }
+
+    /// Adds keys to those by which their servers are known, all or none; gives how many were new.
+    pub async fn import_keys(
+        &self,
+        keys: &[(SocketAddr, KnownKey)],
+        learned_ns: u64,
+    ) -> Result<usize, ImportError> {
+        let doing = "import known host keys";
+        let statement = "INSERT INTO known_host_key (server, algorithm, blob, learned_ns) \
+             VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
+        let same = "SELECT 1 FROM known_host_key WHERE server = ? AND algorithm = ? AND blob = ?";
+        let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
+        let mut added = 0;
+        for (server, key) in keys {
+            let inserted = sqlx::query(statement)
+                .bind(server.to_string())
+                .bind(&key.algorithm)
+                .bind(&key.blob)
+                .bind(i64::try_from(learned_ns).unwrap_or(i64::MAX))
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed(doing))?;
+            if inserted.rows_affected() == 1 {
+                added += 1;
+                continue;
+            }
+            let known = sqlx::query(same)
+                .bind(server.to_string())
+                .bind(&key.algorithm)
+                .bind(&key.blob)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(failed(doing))?;
+            if known.is_none() {
+                let algorithm = key.algorithm.clone();
+                return Err(ImportError::Differs { server: *server, algorithm });
+            }
+        }
+        transaction.commit().await.map_err(failed(doing))?;
+        Ok(added)
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +251,31 @@ mod tests {
         assert!(!store.learn_key(server, &other, 1).await.unwrap());
         let elsewhere: SocketAddr = "10.2.0.9:2222".parse().unwrap();
         assert!(store.learn_key(elsewhere, &other, 1).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn keys_are_imported_all_or_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        let servers = ["10.2.0.9:22", "[fd00::9]:22"].map(|text| text.parse().unwrap());
+        let [one, two] = servers;
+        let rsa = KnownKey { algorithm: "ssh-rsa".to_owned(), blob: vec![9] };
+        assert!(store.learn_key(one, &key(1), 7).await.unwrap());
+        let fits = [(one, key(1)), (one, rsa.clone()), (two, key(2)), (two, key(2))];
+        assert_eq!(store.import_keys(&fits, 8).await.unwrap(), 2);
+        let differs = [("10.2.0.7:22".parse().unwrap(), key(3)), (two, key(1))];
+        let error = store.import_keys(&differs, 9).await.unwrap_err();
+        assert!(matches!(error, ImportError::Differs { server, .. } if server == two), "{error}");
+        let kept = |server: SocketAddr, key, learned_ns| Kept {
+            server: server.to_string(),
+            key,
+            learned_ns,
+        };
+        let expected = [kept(one, key(1), 7), kept(one, rsa, 8), kept(two, key(2), 8)];
+        assert_eq!(store.kept_keys().await.unwrap(), expected);
+        assert_eq!(store.forget_keys(one).await.unwrap(), 2);
+        assert_eq!(store.forget_keys(one).await.unwrap(), 0);
+        assert_eq!(store.kept_keys().await.unwrap().len(), 1);
     }
 
     #[tokio::test]

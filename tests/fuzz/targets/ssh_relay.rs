@@ -6,6 +6,7 @@ use proxyd_ssh::relay::{Relay, Rules, Side, Step};
 
 fuzz_target!(|input: &[u8]| {
     let mut relay = Relay::new(Rules { environment: vec!["LC_*".to_owned()] });
+    let mut waiting = Vec::new();
     let mut rest = input;
     // Each message comes after a byte with its sender, its verdict and its length.
     while let Some((&head, after)) = rest.split_first() {
@@ -14,14 +15,21 @@ fuzz_target!(|input: &[u8]| {
         rest = left;
         let from = if head & 1 == 0 { Side::Client } else { Side::Server };
         match relay.receive(from, message) {
-            Ok(Step::Judge(start)) if head & 2 == 0 => {
-                let _ = relay.allow(&start);
+            Ok(Step::Judge(case)) if head & 2 == 0 => {
+                let _ = relay.allow(&case.ticket, message);
             }
-            Ok(Step::Judge(start)) => {
-                let _ = relay.refuse(&start, "no\r\n");
+            Ok(Step::Judge(case)) if length & 1 == 0 => {
+                let _ = relay.refuse(&case.ticket, "no\r\n");
+            }
+            Ok(Step::Judge(case)) => {
+                let _ = relay.wait(&case.ticket);
+                waiting.push(case.ticket);
             }
             Ok(_step) => {}
             Err(_refused) => return,
+        }
+        if waiting.len() > 2 {
+            waiting.drain(..).for_each(|ticket| relay.resume(&ticket));
         }
         let _ = relay.answers(Side::Client);
         let _ = relay.answers(Side::Server);

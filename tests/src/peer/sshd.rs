@@ -35,6 +35,9 @@ const PASSWORD_HASH: &str = "$6$proxydtests$Kx2nUvgqBX7NIoK688QMjK5Cd.3LQvn0D3rN
 /// Users of the server; `alice` is a gateway user of the tests too.
 pub const USERS: [&str; 3] = ["alice", "bob", "app1"];
 
+/// A user whose password, [`PASSWORD`], has to be changed before anything else.
+pub const EXPIRED_USER: &str = "carol";
+
 /// The first user's number; numbers of this size belong to nobody on a plain system.
 const FIRST_UID: u32 = 61_001;
 
@@ -49,7 +52,8 @@ const START: &str = r#"
 set -e
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/sshd
-for file in passwd shadow group pam.d/sshd; do mount --bind "$1/etc/$file" "/etc/$file"; done
+mkdir /run/etc /run/work
+mount -t overlay -o "lowerdir=$1/etc:/etc,upperdir=/run/etc,workdir=/run/work" overlay /etc
 exec /usr/sbin/sshd -D -e -f "$1/sshd_config"
 "#;
 
@@ -58,6 +62,7 @@ const PAM: &str = "\
 auth    required pam_unix.so nodelay
 account required pam_unix.so
 session required pam_unix.so
+password required pam_unix.so
 ";
 
 /// A running server; it listens on all addresses of the server's namespace.
@@ -207,12 +212,14 @@ fn make_accounts(directory: &Path) -> anyhow::Result<()> {
         .to_owned();
     let mut shadow = "root:*:19000::::::\nsshd:!:19000::::::\n".to_owned();
     let mut group = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n".to_owned();
-    for (uid, user) in (FIRST_UID..).zip(USERS) {
+    for (uid, user) in (FIRST_UID..).zip(USERS.into_iter().chain([EXPIRED_USER])) {
         let home = directory.join("home").join(user);
         fs::create_dir_all(&home)?;
         chown(&home, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
         passwd.push_str(&format!("{user}:x:{uid}:{uid}::{}:/bin/bash\n", home.display()));
-        shadow.push_str(&format!("{user}:{PASSWORD_HASH}:19000::::::\n"));
+        // Day 0 of the last change: it is to be changed now.
+        let changed = if user == EXPIRED_USER { 0 } else { 19_000 };
+        shadow.push_str(&format!("{user}:{PASSWORD_HASH}:{changed}::::::\n"));
         group.push_str(&format!("{user}:x:{uid}:\n"));
     }
     let etc = directory.join("etc");

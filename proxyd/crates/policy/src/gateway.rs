@@ -25,6 +25,8 @@ pub enum GatewayAuthentication {
     None,
     /// By any one of these; never empty.
     AnyOf(Vec<GatewayMethod>),
+    /// By every one of these, in any order; never empty.
+    AllOf(Vec<GatewayMethod>),
 }
 
 /// One way to log in to the server.
@@ -36,6 +38,8 @@ pub enum ServerMethod {
     KeyboardInteractive,
     /// A private key from the credential store.
     PublicKey,
+    /// A key of the client's agent, which it forwards to us.
+    PublicKeyAgent,
 }
 
 /// How users authenticate, at the gateway and then at the server.

@@ -6,7 +6,7 @@ use std::fmt;
 macro_rules! deny_reasons {
     ($($variant:ident, $code:literal, $text:literal;)+) => {
         /// A verdict that stops a session or refuses a channel.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum DenyReason {
             $(
                 #[doc = $text]
@@ -64,10 +64,21 @@ deny_reasons! {
     RemoteUserNotAllowed, "remote-user-not-allowed",
         "this channel is not allowed for this user on the server";
     ServerNotAllowed, "server-not-allowed", "this channel is not allowed on this server";
+    CommandNotAllowed, "command-not-allowed", "this command is not allowed";
+    SubsystemNotAllowed, "subsystem-not-allowed", "this subsystem is not allowed";
+    EndpointNotAllowed, "endpoint-not-allowed", "forwarding to or from there is not allowed";
+    OriginatorNotAllowed, "originator-not-allowed",
+        "connections that come from there are not allowed";
     OutsideTime, "outside-time", "access is not allowed at this time";
+    FourEyesBusy, "four-eyes-busy", "too much of this session waits for approval already";
+    FourEyesRefused, "four-eyes-refused", "the authorizer has refused";
+    FourEyesTimeout, "four-eyes-timeout", "nobody has approved of it in time";
+    FourEyesWithdrawn, "four-eyes-withdrawn", "it was given up before anybody approved of it";
     HostKeyUnknown, "host-key-unknown", "the host key of the server is not known";
     HostKeyChanged, "host-key-changed", "the host key of the server has changed";
     NoCredential, "no-credential", "no stored credential fits this user and server";
+    NoAgent, "no-agent",
+        "the client does not forward an agent, whose keys the server is logged in to with";
     ServerAuthenticationFailed, "server-authentication-failed",
         "the server refused the authentication";
 }

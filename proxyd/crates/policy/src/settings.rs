@@ -1,5 +1,7 @@
 //! SSH settings policies: algorithms, texts and checks of a connection.
 
+use std::path::PathBuf;
+
 use crate::pattern::Pattern;
 
 /// Settings of SSH connections.
@@ -39,6 +41,8 @@ pub struct ClientSide {
     pub algorithms: Algorithms,
     /// Types of the host keys shown to clients; empty: [`HostKeyType::DEFAULT`].
     pub host_keys: Vec<HostKeyType>,
+    /// Files with the private host keys shown to clients; empty: keys are made for each server.
+    pub host_key_files: Vec<PathBuf>,
 }
 
 /// The half of the gateway that servers see.

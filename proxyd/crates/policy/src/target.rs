@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use crate::net::{Host, HostName, HostPattern, NetError, PortRange, is_mapped};
+use ipnet::IpNet;
+
+use crate::net::{Host, HostName, HostPattern, NetError, PortRange, any_contains, is_mapped};
 use crate::reason::DenyReason;
 
 /// How the server of a session is chosen.
@@ -30,6 +32,8 @@ pub struct InbandTargets {
     pub allowed: Vec<AllowedTarget>,
     /// Servers that may not, whatever `allowed` says.
     pub exceptions: Vec<HostPattern>,
+    /// Loopback, link-local and own addresses that may be named all the same.
+    pub reserved: Vec<IpNet>,
     /// Tried in order after a name of a single label.
     pub dns_suffixes: Vec<HostName>,
     /// The port when the user names none.
@@ -50,6 +54,8 @@ pub struct AllowedTarget {
 pub struct RequestedTarget {
     /// The server.
     pub host: Host,
+    /// The interface behind which an IPv6 link-local address is meant (RFC 4007 section 11).
+    pub zone: Option<String>,
     /// The port, if one was named.
     pub port: Option<u16>,
 }
@@ -91,12 +97,12 @@ impl TargetPolicy {
             (Self::Original | Self::Fixed { .. }, Some(_)) => Err(DenyReason::TargetNotAllowed),
             (Self::Original, None) => {
                 let original = SocketAddr::new(original.ip().to_canonical(), original.port());
-                refuse_special(original.ip(), own)?;
+                check_address(original.ip(), own, &[])?;
                 Ok(Choice::Address(original))
             }
             (Self::Fixed { host, port }, None) => match host {
                 Host::Address(address) => {
-                    refuse_special(*address, own)?;
+                    check_address(*address, own, &[])?;
                     Ok(Choice::Address(SocketAddr::new(*address, *port)))
                 }
                 Host::Name(name) => Ok(Choice::Names { names: vec![name.clone()], port: *port }),
@@ -114,11 +120,18 @@ impl TargetPolicy {
         address: SocketAddr,
         own: &[IpAddr],
     ) -> Result<SocketAddr, DenyReason> {
-        refuse_special(address.ip(), own)?;
+        // A resolver does not say which link a link-local address is on.
+        if needs_zone(address.ip()) {
+            return Err(DenyReason::TargetAddressRefused);
+        }
         match self {
             Self::Original => Err(DenyReason::TargetNotAllowed),
-            Self::Fixed { .. } => Ok(address),
+            Self::Fixed { .. } => {
+                check_address(address.ip(), own, &[])?;
+                Ok(address)
+            }
             Self::Inband(targets) => {
+                check_address(address.ip(), own, &targets.reserved)?;
                 targets.check(Some(name), Some(address.ip()), address.port())?;
                 Ok(address)
             }
@@ -132,7 +145,10 @@ impl InbandTargets {
         let port = requested.port.unwrap_or(self.default_port);
         match &requested.host {
             Host::Address(address) => {
-                refuse_special(*address, own)?;
+                if requested.zone.is_some() != needs_zone(*address) {
+                    return Err(DenyReason::TargetAddressRefused);
+                }
+                check_address(*address, own, &self.reserved)?;
                 self.check(None, Some(*address), port)?;
                 Ok(Choice::Address(SocketAddr::new(*address, port)))
             }
@@ -182,21 +198,29 @@ impl InbandTargets {
     }
 }
 
-/// Refuses addresses that name the gateway itself, one link, or no single server.
-fn refuse_special(address: IpAddr, own: &[IpAddr]) -> Result<(), DenyReason> {
-    let special = match address {
+/// Refuses addresses of no single server; and those of one link or of the gateway itself, unless
+/// `reserved` has them.
+fn check_address(address: IpAddr, own: &[IpAddr], reserved: &[IpNet]) -> Result<(), DenyReason> {
+    let (is_nobody, is_link_local) = match address {
         IpAddr::V4(v4) => {
             // 0.0.0.0/8 is "this network" (RFC 1122 section 3.2.1.3); Linux takes it for itself.
             let this_network = v4.octets().first() == Some(&0);
-            this_network || v4.is_link_local() || v4.is_broadcast()
+            (this_network || v4.is_broadcast(), v4.is_link_local())
         }
-        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_unicast_link_local(),
+        IpAddr::V6(v6) => (v6.is_unspecified(), v6.is_unicast_link_local()),
     };
-    let refused = special || address.is_loopback() || address.is_multicast();
-    if refused || is_mapped(address) || own.iter().any(|own| own.to_canonical() == address) {
+    let is_own = own.iter().any(|own| own.to_canonical() == address);
+    let is_reserved = is_link_local || address.is_loopback() || is_own;
+    let is_refused = is_nobody || address.is_multicast() || is_mapped(address);
+    if is_refused || (is_reserved && !any_contains(reserved, address)) {
         return Err(DenyReason::TargetAddressRefused);
     }
     Ok(())
+}
+
+/// Whether the address means a server only together with a link (RFC 4007 section 6).
+const fn needs_zone(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Reads "host", "host:ports", "prefix", "prefix:ports" or "[IPv6 prefix]:ports".
@@ -256,6 +280,7 @@ mod tests {
                 .map(|text| parse(text))
                 .collect(),
             exceptions: vec!["hr.example.com".parse().unwrap(), "10.2.7.0/24".parse().unwrap()],
+            reserved: Vec::new(),
             dns_suffixes: vec!["example.com".parse().unwrap(), "example.org".parse().unwrap()],
             default_port: 22,
         })
@@ -290,7 +315,7 @@ mod tests {
             ("single label, exception", "hr", None, names(&["hr.example.org"], 22)),
         ];
         for (case, host, port, expected) in cases {
-            let requested = RequestedTarget { host: host.parse().unwrap(), port };
+            let requested = RequestedTarget { host: host.parse().unwrap(), zone: None, port };
             let got = inband().choose(original(), Some(&requested), &own());
             assert_eq!(got, expected, "{case}");
         }
@@ -332,32 +357,65 @@ mod tests {
             names(&["db.example.com"], 2222)
         );
         assert_eq!(choose(&fixed("10.2.0.1"), "10.2.0.9:22"), REFUSED);
-        let requested = RequestedTarget { host: "10.2.0.9".parse().unwrap(), port: None };
+        let requested =
+            RequestedTarget { host: "10.2.0.9".parse().unwrap(), zone: None, port: None };
         let named = original_policy.choose(original(), Some(&requested), &own());
         assert_eq!(named, NOT_ALLOWED);
     }
 
     #[test]
-    fn special_addresses_are_refused() {
-        for text in [
+    fn addresses_of_no_server() {
+        let every = ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+        let never = [
             "0.0.0.0",
             "0.1.2.3",
-            "127.1.2.3",
-            "169.254.1.1",
             "224.0.0.1",
             "255.255.255.255",
             "::",
-            "::1",
-            "fe80::1",
             "ff02::1",
             "::ffff:10.1.1.1",
-        ] {
-            let refused = refuse_special(text.parse().unwrap(), &[]);
+            "::ffff:127.0.0.1",
+        ];
+        for text in never {
+            for reserved in [&[][..], &every] {
+                let refused = check_address(text.parse().unwrap(), &[], reserved);
+                assert_eq!(refused, Err(DenyReason::TargetAddressRefused), "{text}");
+            }
+        }
+        for text in ["127.1.2.3", "169.254.1.1", "::1", "fe80::1", "10.2.0.1", "fd00:2::1"] {
+            let address = text.parse().unwrap();
+            let refused = check_address(address, &own(), &[]);
             assert_eq!(refused, Err(DenyReason::TargetAddressRefused), "{text}");
+            assert_eq!(check_address(address, &own(), &every), Ok(()), "{text}");
         }
         for text in ["10.1.1.1", "192.0.2.1", "fd00::1", "2001:db8::1"] {
-            assert_eq!(refuse_special(text.parse().unwrap(), &[]), Ok(()), "{text}");
+            assert_eq!(check_address(text.parse().unwrap(), &own(), &[]), Ok(()), "{text}");
         }
+    }
+
+    #[test]
+    fn zones_go_with_link_local_addresses_alone() {
+        let mut policy = inband();
+        if let TargetPolicy::Inband(targets) = &mut policy {
+            targets.allowed.extend(["fe80::/10", "fd00:2::9"].map(|text| text.parse().unwrap()));
+            targets.reserved.push("fe80::/64".parse().unwrap());
+        }
+        let cases = [
+            ("link-local", "fe80::9", Some("eth0"), address("[fe80::9]:22")),
+            ("link-local on no link", "fe80::9", None, REFUSED),
+            ("link-local, not let in", "fe80:0:0:1::9", Some("eth0"), REFUSED),
+            ("global on a link", "fd00:2::9", Some("eth0"), REFUSED),
+            ("global", "fd00:2::9", None, address("[fd00:2::9]:22")),
+            ("loopback on a link", "::1", Some("lo"), REFUSED),
+        ];
+        for (case, host, zone, expected) in cases {
+            let (host, zone) = (host.parse().unwrap(), zone.map(str::to_owned));
+            let requested = RequestedTarget { host, zone, port: None };
+            assert_eq!(policy.choose(original(), Some(&requested), &own()), expected, "{case}");
+        }
+        let name = "db.example.com".parse().unwrap();
+        let resolved = policy.check_resolved(&name, "[fe80::9]:22".parse().unwrap(), &own());
+        assert_eq!(resolved, Err(DenyReason::TargetAddressRefused));
     }
 
     #[test]

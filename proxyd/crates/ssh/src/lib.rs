@@ -5,6 +5,7 @@
 //! randomness it needs, comes from aws-lc-rs and from nowhere else.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod auth;
 pub mod certificate;
 pub mod cursor;

@@ -104,6 +104,13 @@ pub const AUTH_MESSAGES_MAX: u32 = 2_000;
 pub const KEY_OFFERS_MAX: u32 = 20;
 /// User name in bytes; it may carry a ticket and a destination.
 pub const USER_NAME_BYTES_MAX: usize = 1_024;
+/// Bytes of an agent's answer: what OpenSSH's agent sends at most.
+pub const AGENT_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Keys of an agent that are looked at; servers end a login after a handful of wrong ones.
+pub const AGENT_KEYS_MAX: usize = 16;
+/// Data packet in bytes that a client is told to send at most on a channel that was confirmed
+/// before the server was there: no server takes less (RFC 4253 section 6.1 asks for 32,768).
+pub const EARLY_PACKET_BYTES_MAX: u32 = 16 * 1024;
 /// Questions in one keyboard-interactive round.
 pub const PROMPTS_MAX: usize = 32;
 /// One question in bytes, after cleaning.
@@ -116,6 +123,8 @@ pub const BANNER_BYTES_MAX: usize = 16 * 1_024;
 pub const OPEN_FAILURE_TEXT_BYTES_MAX: usize = 1_024;
 /// Channels open at a time on one connection; OpenSSH's servers allow 10 sessions by default.
 pub const CHANNELS_MAX: usize = 256;
+/// Places where a server listens for one client; OpenSSH's clients ask for a handful.
+pub const LISTENERS_MAX: usize = 128;
 /// Requests of one direction that wait for their reply.
 pub const REPLIES_MAX: usize = 1_024;
 /// Data packet in bytes that we let peers announce; larger ones do not fit our packets.

@@ -109,6 +109,8 @@ pub struct UserName {
 pub struct HostPort {
     /// A name or address, never empty, without brackets.
     pub host: String,
+    /// The zone of an IPv6 address, never empty (RFC 4007 section 11).
+    pub zone: Option<String>,
     /// The port, never 0.
     pub port: Option<u16>,
 }
@@ -150,7 +152,7 @@ pub fn parse(name: &[u8], mode: InbandMode) -> Result<UserName, UserNameError> {
         fields,
         gateway_user,
         remote_user: (!user.is_empty()).then(|| user.to_owned()),
-        target: target.map(parse_target).transpose()?,
+        target: target.map(host_and_port).transpose()?,
     })
 }
 
@@ -244,25 +246,38 @@ const fn is_separator(c: char) -> bool {
     matches!(c, '@' | '%')
 }
 
+/// Reads a target that stands alone, such as the answer to a question.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn parse_target(text: &[u8]) -> Result<HostPort, UserNameError> {
+    host_and_port(check_text(text)?)
+}
+
 /// Reads a host and perhaps a port.
-fn parse_target(text: &str) -> Result<HostPort, UserNameError> {
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, port)) => {
-            let address = host.split_once('%').map_or(host, |(address, _zone)| address);
-            if address.parse::<Ipv6Addr>().is_err() {
+fn host_and_port(text: &str) -> Result<HostPort, UserNameError> {
+    let (host, zone, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((inside, port)) => {
+            let (address, zone) = match inside.split_once('%') {
+                Some((address, zone)) => (address, Some(zone)),
+                None => (inside, None),
+            };
+            if address.parse::<Ipv6Addr>().is_err() || zone == Some("") {
                 return Err(UserNameError::BracketedHost);
             }
-            (host, port)
+            (address, zone, port)
         }
-        None => text
-            .split_at_checked(text.find(is_port_mark).unwrap_or(text.len()))
-            .unwrap_or((text, "")),
+        None => {
+            let end = text.find(is_port_mark).unwrap_or(text.len());
+            let (host, port) = text.split_at_checked(end).unwrap_or((text, ""));
+            (host, None, port)
+        }
     };
     if host.is_empty() {
         return Err(UserNameError::EmptyTarget);
     }
     let port = if port.is_empty() { None } else { Some(parse_port(port)?) };
-    Ok(HostPort { host: host.to_owned(), port })
+    Ok(HostPort { host: host.to_owned(), zone: zone.map(str::to_owned), port })
 }
 
 /// Reads a port behind its mark.
@@ -291,7 +306,9 @@ mod tests {
         let fields: Vec<String> =
             name.fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let target = name.target.as_ref().map_or("-".to_owned(), |target| {
-            target.port.map_or(target.host.clone(), |port| format!("{} {port}", target.host))
+            let zone = target.zone.as_ref().map(|zone| format!("%{zone}")).unwrap_or_default();
+            let port = target.port.map(|port| format!(" {port}")).unwrap_or_default();
+            format!("{}{zone}{port}", target.host)
         });
         let gateway_user = name.gateway_user.as_deref().unwrap_or("-");
         let user = name.remote_user.as_deref().unwrap_or("-");
@@ -323,6 +340,10 @@ mod tests {
             ("root@[fe80::9%eth0]/22", On, " | - | root | fe80::9%eth0 22"),
             ("root%[fe80::9%eth0]", On, " | - | root | fe80::9%eth0"),
             ("alice@corp.example@db1:65535", On, " | - | alice@corp.example | db1 65535"),
+            ("alice%corp.example%db1/22", On, " | - | alice%corp.example | db1 22"),
+            ("gu=a%otp=1%root%db1+22", On, "gu=a,otp=1 | a | root | db1 22"),
+            ("gu=a%root@db1", On, "gu=a | a | root | db1"),
+            ("gu=alice@db1", On, "gu=alice | alice | db1 | -"),
             ("@db1", On, " | - | - | db1"),
             ("gu=alice@@db1", On, "gu=alice | alice | - | db1"),
             ("gu=alice@root@db1", On, "gu=alice | alice | root | db1"),
@@ -339,7 +360,7 @@ mod tests {
     fn refused() {
         let many = "a=b@".repeat(32);
         let long = "a".repeat(1025);
-        let cases: [(&str, InbandMode, UserNameError); 21] = [
+        let cases: [(&str, InbandMode, UserNameError); 26] = [
             (&long, Off, UserNameError::TooLong { bytes: 1025 }),
             (&many, Off, UserNameError::TooManyFields { fields: 33 }),
             ("ro\0ot", Off, UserNameError::ControlCharacter { offset: 2 }),
@@ -355,6 +376,11 @@ mod tests {
             ("root@[fd00::9", On, UserNameError::Brackets),
             ("root@fd00::9]", On, UserNameError::Brackets),
             ("ro[ot@[fd00::9]", On, UserNameError::Brackets),
+            ("@@@", On, UserNameError::EmptyTarget),
+            ("gu=a@gu=b@", On, UserNameError::DuplicateKey { index: 1 }),
+            ("root@[]", On, UserNameError::BracketedHost),
+            ("root@[fe80::9%]", On, UserNameError::BracketedHost),
+            ("root@[fe80::9%eth0", On, UserNameError::Brackets),
             ("root@[db1]", On, UserNameError::BracketedHost),
             ("root@[10.2.0.9]:22", On, UserNameError::BracketedHost),
             ("root@db1:0", On, UserNameError::Port),
@@ -369,6 +395,16 @@ mod tests {
             assert_eq!(parse(text.as_bytes(), On), Err(UserNameError::Port), "{text}");
         }
         assert!(matches!(parse(b"ro\xffot", Off), Err(UserNameError::NotUtf8(_))));
+    }
+
+    #[test]
+    fn a_target_alone() {
+        let port = |host: &str, port| HostPort { host: host.to_owned(), zone: None, port };
+        assert_eq!(parse_target(b"db1"), Ok(port("db1", None)));
+        assert_eq!(parse_target(b"[fd00::9]+2222"), Ok(port("fd00::9", Some(2222))));
+        assert_eq!(parse_target(b""), Err(UserNameError::EmptyTarget));
+        assert_eq!(parse_target(b"db1\x1b"), Err(UserNameError::ControlCharacter { offset: 3 }));
+        assert_eq!(parse_target(b"db1:0"), Err(UserNameError::Port));
     }
 
     #[test]
@@ -414,7 +450,7 @@ mod tests {
             let name = parse(text.as_bytes(), On).unwrap();
             prop_assert_eq!(name.gateway_user, Some(gateway_user));
             prop_assert_eq!(name.remote_user, Some(user));
-            prop_assert_eq!(name.target, Some(HostPort { host, port: Some(port) }));
+            prop_assert_eq!(name.target, Some(HostPort { host, zone: None, port: Some(port) }));
         }
     }
 }

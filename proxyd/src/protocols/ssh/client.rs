@@ -4,24 +4,31 @@ use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
-use proxyd_policy::net::Host;
 use proxyd_policy::target::{RequestedTarget, TargetPolicy};
 use proxyd_ssh::auth::AuthError;
 use proxyd_ssh::auth::acceptor::{Acceptor, Attempt, Incoming, Key};
 use proxyd_ssh::message::userauth::{self, InfoRequest, Prompt};
-use proxyd_wire::user_name::{self, InbandMode};
+use proxyd_wire::user_name::InbandMode;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Ssh;
+use super::agent::Early;
 use super::link::{Link, LinkError};
-use crate::ask::{Ask, Present, Presented, Question, SecretBytes};
+use super::names::Names;
+use crate::ask::{Ask, Present, Presented, Question, SecretBytes, Takes};
 use crate::clock::Clock;
 use crate::gateway;
 use crate::line::protocol::ClientHalf;
 use crate::session::stop::Stop;
 
+/// RFC 4253 section 11.1: the server cannot be told from an impostor.
+const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
+
 /// RFC 4253 section 11.1: the reason for ending a connection whose user was not let in.
 const NO_MORE_METHODS: u32 = 14;
+
+/// The method that questions are asked by (RFC 4256).
+pub(super) const INTERACTIVE: &str = "keyboard-interactive";
 
 /// The client-facing half.
 #[derive(Debug)]
@@ -31,12 +38,16 @@ pub struct Client {
     clock: Clock,
     deadline: Duration,
     question_limit: Duration,
-    /// Whether the client waits for the answer to an attempt.
-    waiting: bool,
+    waiting: Waiting,
+    /// Whether what the client brought last was right.
+    right: bool,
     pending: Option<Attempt>,
     offered_key: Option<Key>,
     methods: Vec<&'static str>,
     names: Names,
+    /// The password that was presented last.
+    typed: Option<SecretBytes>,
+    /// The password that was right at the gateway.
     given: Option<SecretBytes>,
     /// What the client's failure in this phase is called.
     failure: DenyReason,
@@ -44,18 +55,23 @@ pub struct Client {
     brought: bool,
     /// Whether it did, and was refused.
     refused: bool,
+    /// What a client has sent that was let in before the server was there.
+    early: Option<Early>,
     /// Given back once the client is authenticated, or gone.
     handshake: OwnedSemaphorePermit,
 }
 
-/// What the user name says.
-#[derive(Debug, Default)]
-struct Names {
-    gateway: String,
-    remote: String,
-    target: Option<RequestedTarget>,
-    /// All of it as a record keeps it.
-    shown: String,
+/// The attempt that a client waits for the answer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// None.
+    Nothing,
+    /// One within which questions can be asked.
+    Interactive,
+    /// A password, which may be asked to be changed.
+    Password,
+    /// Any other.
+    Other,
 }
 
 impl Client {
@@ -66,29 +82,24 @@ impl Client {
         link: Link,
         handshake: OwnedSemaphorePermit,
     ) -> Self {
-        let takes = gateway::takes(admitted);
-        let mut methods = Vec::new();
-        if takes.keys {
-            methods.push("publickey");
-        }
-        if takes.passwords {
-            methods.extend(["keyboard-interactive", "password"]);
-        }
         let session_id = link.leg.session_id().unwrap_or_default();
         Self {
             acceptor: Acceptor::new(session_id, ssh.limits.attempts),
             clock: ssh.clock,
             deadline: ssh.clock.now().saturating_add(ssh.limits.authentication),
             question_limit: ssh.limits.question,
-            waiting: false,
+            waiting: Waiting::Nothing,
+            right: false,
             pending: None,
             offered_key: None,
-            methods,
+            methods: names(gateway::takes(admitted)),
             names: Names::default(),
+            typed: None,
             given: None,
             failure: DenyReason::GatewayAuthenticationFailed,
             brought: false,
             refused: false,
+            early: None,
             handshake,
             link,
         }
@@ -108,7 +119,7 @@ impl Client {
     /// Waits for the client's first attempt, which brings its user name.
     pub(super) async fn first_attempt(&mut self) -> Result<(), Stop> {
         let attempt = self.attempt().await?;
-        self.pending = Some(attempt);
+        self.put_back(attempt);
         Ok(())
     }
 
@@ -121,15 +132,15 @@ impl Client {
     pub(super) async fn read_user_name(&mut self, admitted: &Admitted) -> Result<(), Stop> {
         let inband = matches!(admitted.policy().target, TargetPolicy::Inband(_));
         let mode = if inband { InbandMode::On } else { InbandMode::Off };
-        match read_names(self.acceptor.user().unwrap_or_default(), mode) {
+        match Names::read(self.acceptor.user().unwrap_or_default(), mode) {
             Some(names) => {
                 self.names = names;
                 Ok(())
             }
             None => {
-                let reason = DenyReason::UserNameInvalid;
-                self.dismiss(reason.text()).await;
-                Err(reason.into())
+                let stop = Stop::from(DenyReason::UserNameInvalid);
+                self.dismiss(&stop).await;
+                Err(stop)
             }
         }
     }
@@ -143,45 +154,73 @@ impl Client {
     }
 
     /// From now on these methods may go on, for the server's login.
-    ///
-    /// A client that was authenticated at the gateway is told that this was right but not enough.
-    pub(super) async fn offer(
-        &mut self,
-        methods: Vec<&'static str>,
-        gateway_done: bool,
-    ) -> Result<(), Stop> {
+    pub(super) fn offer(&mut self, methods: Vec<&'static str>) {
         self.methods = methods;
         self.failure = DenyReason::ServerAuthenticationFailed;
-        if gateway_done && self.waiting {
-            let message = self.acceptor.go_on(&self.methods);
-            self.waiting = false;
-            return self.send(&message).await;
-        }
-        Ok(())
     }
 
-    /// The attempt was right at the server, which wants one more by the methods offered.
-    pub(super) async fn go_on(&mut self) -> Result<(), Stop> {
-        self.waiting = false;
-        let message = self.acceptor.go_on(&self.methods);
+    /// Answers the attempt that the client waits for, if it does: it was right but not enough, or
+    /// wrong.
+    pub(super) async fn answer(&mut self) -> Result<(), Stop> {
+        if self.waiting == Waiting::Nothing {
+            return Ok(());
+        }
+        self.waiting = Waiting::Nothing;
+        let message = if std::mem::take(&mut self.right) {
+            self.refused = false;
+            self.acceptor.go_on(&self.methods)
+        } else {
+            self.refused = self.brought;
+            self.acceptor.reject(&self.methods).map_err(judge)?
+        };
         self.send(&message).await
     }
 
-    /// Whether the client has started another attempt instead of answering.
-    pub(super) const fn has_turned(&self) -> bool {
-        self.pending.is_some()
+    /// Whether the client has brought a password and can be asked to change it.
+    pub(super) fn can_change_password(&self) -> bool {
+        self.waiting == Waiting::Password
     }
 
-    /// The next attempt for the server's login.
+    /// Whether the client can be asked questions.
+    pub(super) fn can_be_asked(&self) -> bool {
+        self.waiting == Waiting::Interactive
+    }
+
+    /// Asks for a change of the password that the client has brought: gives the old and the new
+    /// one; none where the client starts another attempt instead, which is then the next.
+    pub(super) async fn change_password(
+        &mut self,
+        text: &str,
+    ) -> Result<Option<(SecretBytes, SecretBytes)>, Stop> {
+        let message = self.acceptor.ask_change(text);
+        self.send(&message).await?;
+        let attempt = self.attempt().await?;
+        let Attempt::PasswordChange { old, new } = attempt else {
+            self.put_back(attempt);
+            return Ok(None);
+        };
+        Ok(Some((old, new)))
+    }
+
+    /// The next attempt, which waits for its answer from now on.
     pub(super) async fn attempt(&mut self) -> Result<Attempt, Stop> {
-        if let Some(attempt) = self.pending.take() {
-            return Ok(attempt);
-        }
-        match self.incoming(self.deadline).await? {
-            Incoming::Attempt(attempt) => Ok(attempt),
-            // The acceptor lets answers through only where it asked.
-            Incoming::Answers(_) | Incoming::Reply(_) => Ok(Attempt::Unusable),
-        }
+        let attempt = match self.pending.take() {
+            Some(attempt) => attempt,
+            None => match self.incoming(self.deadline).await? {
+                Incoming::Attempt(attempt) => attempt,
+                // The acceptor lets answers through only where it asked.
+                Incoming::Answers(_) | Incoming::Reply(_) => Attempt::Unusable,
+            },
+        };
+        self.right = false;
+        self.waiting = match &attempt {
+            Attempt::Interactive => Waiting::Interactive,
+            Attempt::Password(_) | Attempt::PasswordChange { .. } => Waiting::Password,
+            Attempt::Nothing | Attempt::KeyOffer(_) | Attempt::Key(_) | Attempt::Unusable => {
+                Waiting::Other
+            }
+        };
+        Ok(attempt)
     }
 
     /// Asks one round of questions within a keyboard-interactive attempt.
@@ -197,7 +236,7 @@ impl Client {
         match self.incoming(limit.min(self.deadline)).await? {
             Incoming::Answers(answers) if answers.len() == round.prompts.len() => Ok(Some(answers)),
             Incoming::Attempt(attempt) => {
-                self.pending = Some(attempt);
+                self.put_back(attempt);
                 Ok(None)
             }
             Incoming::Answers(_) | Incoming::Reply(_) => {
@@ -206,13 +245,67 @@ impl Client {
         }
     }
 
-    /// The client is in: its authentication is over, and what it took with it.
-    pub(super) fn admit(self) -> Result<Link, Stop> {
-        let Self { mut link, handshake, .. } = self;
-        let success = [proxyd_ssh::message::number::USERAUTH_SUCCESS];
-        link.leg.send(&[&success]).map_err(|error| Stop::client("authentication", error))?;
+    /// The client is in: its authentication is over, and what it took with it. Gives what it has
+    /// sent since, if it was let in before.
+    pub(super) fn admit(mut self) -> Result<(Link, Option<Early>), Stop> {
+        self.let_in()?;
+        let Self { link, early, handshake, .. } = self;
         drop(handshake);
-        Ok(link)
+        Ok((link, early))
+    }
+
+    /// Lets the client in, unless it is.
+    fn let_in(&mut self) -> Result<(), Stop> {
+        if self.early.is_some() {
+            return Ok(());
+        }
+        let success = [proxyd_ssh::message::number::USERAUTH_SUCCESS];
+        self.link.leg.send(&[&success]).map_err(|error| Stop::client("authentication", error))
+    }
+
+    /// Lets the client in before the server is there; what it sends from now on is kept.
+    pub(super) fn let_in_early(&mut self) -> Result<&mut Early, Stop> {
+        self.let_in()?;
+        self.waiting = Waiting::Nothing;
+        Ok(self.early.get_or_insert_default())
+    }
+
+    /// The next message of a client that was let in early.
+    pub(super) async fn message_early(&mut self) -> Result<SecretBytes, Stop> {
+        let message = self.link.message(self.deadline).await;
+        message.map_err(|error| self.stop(error))
+    }
+
+    /// Sends a message to such a client.
+    pub(super) async fn send_early(&mut self, message: &[u8]) -> Result<(), Stop> {
+        self.send(message).await
+    }
+
+    /// Keeps an attempt for later; the one before it needs no answer any more (RFC 4252 section
+    /// 5.1).
+    fn put_back(&mut self, attempt: Attempt) {
+        self.pending = Some(attempt);
+        self.waiting = Waiting::Nothing;
+    }
+
+    /// Brings the client to where it can be asked; one that is not willing leaves, or runs out of
+    /// attempts.
+    async fn converse(&mut self) -> Result<(), Stop> {
+        if self.waiting == Waiting::Interactive {
+            return Ok(());
+        }
+        let methods = std::mem::replace(&mut self.methods, vec![INTERACTIVE]);
+        while self.waiting != Waiting::Interactive {
+            if self.waiting != Waiting::Nothing {
+                self.answer().await?;
+                // Also a client that has brought nothing knows now what it would take.
+                self.refused = true;
+            }
+            let _attempt = self.attempt().await?;
+        }
+        self.methods = methods;
+        self.refused = false;
+        Ok(())
     }
 
     /// The next thing of the client that is not answered by the machine itself.
@@ -224,7 +317,6 @@ impl Client {
                 Incoming::Reply(reply) => self.send(&reply).await?,
                 Incoming::Attempt(attempt) => {
                     self.brought = !matches!(attempt, Attempt::Nothing);
-                    self.waiting = true;
                     return Ok(Incoming::Attempt(attempt));
                 }
                 answers @ Incoming::Answers(_) => return Ok(answers),
@@ -252,14 +344,26 @@ impl Client {
 
 impl Ask for Client {
     async fn ask(&mut self, question: &Question) -> Result<Option<SecretBytes>, Stop> {
+        self.failure = question.unanswered;
+        self.converse().await?;
         let prompt = Prompt { text: question.text.clone(), echo: question.echo };
         let round = InfoRequest { prompts: vec![prompt], ..InfoRequest::default() };
         Ok(self.round(&round).await?.and_then(|mut answers| answers.pop()))
     }
 
     async fn tell(&mut self, text: &str) -> Result<(), Stop> {
+        if self.early.is_some() {
+            return Ok(());
+        }
         let message = userauth::banner(&with_line_end(text));
         self.send(&message).await
+    }
+
+    fn accept(&mut self) {
+        self.right = true;
+        if let Some(password) = self.typed.take() {
+            self.given = Some(password);
+        }
     }
 }
 
@@ -269,11 +373,23 @@ impl Present for Client {
     }
 
     async fn present(&mut self) -> Result<Presented, Stop> {
+        self.failure = DenyReason::GatewayAuthenticationFailed;
+        // Here the client has answered for its name: what follows can be asked at once, unless it
+        // has a key to show.
+        if self.waiting == Waiting::Interactive && !self.methods.contains(&"publickey") {
+            if let Some(presented) = self.ask_password().await? {
+                return Ok(presented);
+            }
+        } else {
+            self.answer().await?;
+        }
         loop {
             match self.attempt().await? {
-                Attempt::Nothing | Attempt::Unusable => return Ok(Presented::Nothing),
+                Attempt::Nothing | Attempt::PasswordChange { .. } | Attempt::Unusable => {
+                    return Ok(Presented::Nothing);
+                }
                 Attempt::Password(password) => {
-                    self.given = Some(password.clone());
+                    self.typed = Some(password.clone());
                     return Ok(Presented::Password(password));
                 }
                 Attempt::KeyOffer(key) => {
@@ -282,25 +398,32 @@ impl Present for Client {
                     return Ok(Presented::KeyOffer { blob });
                 }
                 Attempt::Key(key) => return Ok(Presented::Key { blob: key.blob }),
-                Attempt::Interactive if !self.methods.contains(&"keyboard-interactive") => {
+                Attempt::Interactive if !self.methods.contains(&INTERACTIVE) => {
                     return Ok(Presented::Nothing);
                 }
                 Attempt::Interactive => {
-                    let text = format!("Gateway password for {}: ", self.names.gateway);
                     // A client that brings something else instead is judged by that.
-                    if let Some(password) = self.ask(&Question { text, echo: false }).await? {
-                        self.given = Some(password.clone());
-                        return Ok(Presented::Password(password));
+                    if let Some(presented) = self.ask_password().await? {
+                        return Ok(presented);
                     }
                 }
             }
         }
     }
 
+    async fn go_on(&mut self, takes: Takes) -> Result<(), Stop> {
+        self.accept();
+        self.methods = names(takes);
+        self.answer().await?;
+        // Who leaves now has not shown what the policy wants.
+        self.refused = true;
+        Ok(())
+    }
+
     async fn invite(&mut self) -> Result<(), Stop> {
         match self.offered_key.take() {
             Some(key) => {
-                self.waiting = false;
+                self.waiting = Waiting::Nothing;
                 let message = userauth::key_ok(&key.algorithm, &key.blob);
                 self.send(&message).await
             }
@@ -309,11 +432,20 @@ impl Present for Client {
     }
 
     async fn reject(&mut self) -> Result<(), Stop> {
-        self.given = None;
-        self.waiting = false;
-        self.refused = self.brought;
-        let message = self.acceptor.reject(&self.methods).map_err(judge)?;
-        self.send(&message).await
+        self.typed = None;
+        self.right = false;
+        self.answer().await
+    }
+}
+
+impl Client {
+    /// Asks for the gateway's password; none where the client starts another attempt instead.
+    async fn ask_password(&mut self) -> Result<Option<Presented>, Stop> {
+        let text = format!("Gateway password for {}: ", self.names.gateway);
+        let unanswered = DenyReason::GatewayAuthenticationFailed;
+        let answer = self.ask(&Question { text, echo: false, unanswered }).await?;
+        self.typed.clone_from(&answer);
+        Ok(answer.map(Presented::Password))
     }
 }
 
@@ -326,14 +458,40 @@ impl ClientHalf for Client {
         &self.names.remote
     }
 
-    async fn dismiss(&mut self, text: &str) {
+    fn set_remote_user(&mut self, user: String) {
+        self.names.set_user(user);
+    }
+
+    async fn dismiss(&mut self, stop: &Stop) {
+        let text = stop.text();
+        let reason = match stop {
+            Stop::Denied(DenyReason::HostKeyUnknown | DenyReason::HostKeyChanged) => {
+                HOST_KEY_NOT_VERIFIABLE
+            }
+            Stop::Denied(_) | Stop::Failed(_) | Stop::Terminated(_) | Stop::ClientGone => {
+                NO_MORE_METHODS
+            }
+        };
         // A banner is what every client shows; the text of the goodbye, only some.
         let message = userauth::banner(&with_line_end(&format!("proxyd: {text}")));
         let limit = self.clock.now().saturating_add(DISMISS_LIMIT);
-        if self.link.send(&message, limit).await.is_ok() {
-            self.link.disconnect(NO_MORE_METHODS, text).await;
+        // There are no banners once the client is in.
+        if self.early.is_some() || self.link.send(&message, limit).await.is_ok() {
+            self.link.disconnect(reason, &text).await;
         }
     }
+}
+
+/// The methods by which these credentials are shown.
+fn names(takes: Takes) -> Vec<&'static str> {
+    let mut methods = Vec::new();
+    if takes.keys {
+        methods.push("publickey");
+    }
+    if takes.passwords {
+        methods.extend([INTERACTIVE, "password"]);
+    }
+    methods
 }
 
 /// How long it may take to tell a client why it is not let in.
@@ -343,28 +501,6 @@ const DISMISS_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 #[error("the number of answers is not the number of questions")]
 struct WrongAnswers;
-
-/// What a user name says; none where it cannot be understood or names nobody.
-fn read_names(typed: &[u8], mode: InbandMode) -> Option<Names> {
-    let parsed = user_name::parse(typed, mode).ok()?;
-    let remote = parsed.remote_user?;
-    let gateway = parsed.gateway_user.unwrap_or_else(|| remote.clone());
-    let target = match parsed.target {
-        Some(target) => {
-            let host: Host = target.host.parse().ok()?;
-            Some(RequestedTarget { host, port: target.port })
-        }
-        None => None,
-    };
-    let destination = target.as_ref().map(|target| target.host.to_string());
-    let fields = parsed.fields.iter().map(|(key, value)| match key.as_str() {
-        "gu" => format!("gu={value}"),
-        // What else there is may be a ticket, or a one-time password.
-        key => format!("{key}=…"),
-    });
-    let shown: Vec<String> = fields.chain([remote.clone()]).chain(destination).collect();
-    Some(Names { gateway, remote, target, shown: shown.join("@") })
-}
 
 /// What the client did wrong, as a verdict where it is one.
 fn judge(error: AuthError) -> Stop {

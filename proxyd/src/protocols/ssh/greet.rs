@@ -1,5 +1,6 @@
 //! The first part of a session: we are the server, up to the first authentication attempt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxyd_policy::DenyReason;
@@ -7,13 +8,15 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::settings::HostKeyType;
 use proxyd_ssh::message::text::clean;
 use proxyd_ssh::transport::{
-    Algorithms, Cipher, KexMethod, KeyAlgorithm, Leg, Mac, RekeyLimits, ServerConfig, Version,
+    Algorithms, Cipher, HostKey, KexMethod, KeyAlgorithm, Leg, Mac, RekeyLimits, ServerConfig,
+    Version,
 };
 use tracing::debug;
 
 use super::Ssh;
 use super::client::Client;
 use super::link::{Arrived, Link, LinkError};
+use crate::credential;
 use crate::net::accept::Accepted;
 use crate::session::Session;
 use crate::session::event::Event;
@@ -32,16 +35,7 @@ pub(super) async fn greet(
     // From the moment of the connection, the making of keys included.
     let deadline = session.started().saturating_add(ssh.limits.handshake);
     let settings = &admitted.policy().settings;
-    let server = admitted.flow().original_destination;
-    let types = match settings.client_side.host_keys.as_slice() {
-        [] => HostKeyType::DEFAULT,
-        some => some,
-    };
-    let host_keys = ssh
-        .host_keys
-        .shown(server, types)
-        .await
-        .map_err(|error| Stop::gateway("handshake", error))?;
+    let host_keys = host_keys(ssh, admitted).await?;
     let version = Version::new(settings.version.as_deref().unwrap_or(VERSION));
     let config = ServerConfig {
         version: version.map_err(|error| Stop::gateway("handshake", error))?,
@@ -69,6 +63,22 @@ pub(super) async fn greet(
     understood?;
     client.show_banner(settings.banner.as_deref()).await?;
     Ok(client)
+}
+
+/// The keys that the client is shown: those of the policy, or made for the server it connects to.
+async fn host_keys(ssh: &Ssh, admitted: &Admitted) -> Result<Vec<Arc<HostKey>>, Stop> {
+    let side = &admitted.policy().settings.client_side;
+    if !side.host_key_files.is_empty() {
+        let keys = credential::key_files("handshake", side.host_key_files.clone()).await?;
+        return Ok(keys.into_iter().map(Arc::new).collect());
+    }
+    let types = match side.host_keys.as_slice() {
+        [] => HostKeyType::DEFAULT,
+        some => some,
+    };
+    let server = admitted.flow().original_destination;
+    let keys = ssh.host_keys.shown(server, types).await;
+    keys.map_err(|error| Stop::gateway("handshake", error))
 }
 
 /// Waits for the end of the key exchange.

@@ -1,16 +1,22 @@
 //! SSH: two legs of our own, one towards the client and one towards the server.
 //!
 //! In reading order: [`greet`] plays server until the first authentication attempt, [`client`]
-//! answers and asks from then on, [`login`] plays client to the server, [`relay`] passes messages
-//! between the two until one of them ends.
+//! answers and asks from then on, [`identify`] and [`login`] play client to the server, [`relayed`]
+//! with what the user brings; [`relay`] passes messages between the two until one of them ends.
 
+mod agent;
 mod channels;
 mod client;
 mod greet;
+mod identify;
 mod link;
 mod login;
+mod names;
+mod passing;
 mod record;
 mod relay;
+mod relayed;
+mod waiting;
 
 use std::time::Duration;
 
@@ -37,6 +43,8 @@ pub struct SshLimits {
     pub authentication: Duration,
     /// One question to the user.
     pub question: Duration,
+    /// Somebody's approval of a channel.
+    pub four_eyes: Duration,
     /// Without a message in either direction; none: for ever.
     pub idle: Option<Duration>,
     /// Failed attempts on one connection.

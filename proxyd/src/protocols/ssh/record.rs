@@ -53,9 +53,9 @@ pub(super) fn seen(recorder: &mut Recorder, seen: &Seen<'_>) {
             };
             recorder.record(Stream::Meta, &Record::Eof { channel: channel.0, source });
         }
-        // Both sides close; the channel is closed once the server has.
-        Seen::Closed { from: Side::Client, .. } => {}
-        Seen::Closed { channel, from: Side::Server } => {
+        // Both sides close.
+        Seen::Closed { last: false, .. } => {}
+        Seen::Closed { channel, last: true, .. } => {
             recorder.record(Stream::Meta, &Record::ChannelClose { channel: channel.0 });
         }
         Seen::ExitStatus { channel, status } => {

@@ -8,25 +8,27 @@ use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
-use proxyd_policy::connection::OnRecordingFailure;
-use proxyd_ssh::relay::tap::Seen;
-use proxyd_ssh::relay::{Refused, Relay, Rules, Side, Start, Step};
-use proxyd_ssh::transport::{Event as LegEvent, Leg};
-use proxyd_trail::{Record, Stream};
+use proxyd_ssh::message::number;
+use proxyd_ssh::relay::{Relay, Rules, Side};
+use proxyd_ssh::transport::Event as LegEvent;
 use thiserror::Error as ThisError;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
+use uuid::Uuid;
 
+use super::Ssh;
+use super::agent::Early;
 use super::channels::Channels;
 use super::client::Client;
 use super::link::{Link, LinkError};
 use super::login::Server;
-use super::{Ssh, record};
+use super::passing::{Decided, Passing};
+use super::waiting::Waits;
 use crate::clock::Clock;
-use crate::recording::{Recorder, RecordingError};
+use crate::recording::Recorder;
 use crate::session::Session;
+use crate::session::approval::Decision;
 use crate::session::event::Event;
-use crate::session::stop::{Blame, Failure, Stop, chain};
+use crate::session::stop::{Blame, Failure, Stop};
 use crate::usermapping::Authorized;
 
 /// Bytes that may wait for a slow receiver; above, its sender is not read.
@@ -65,20 +67,29 @@ pub(super) async fn relay(
     let environment = &admitted.policy().settings.environment;
     let environment = environment.iter().map(|pattern| pattern.as_str().to_owned()).collect();
     let token = session.token().clone();
+    let (client, early) = client.admit()?;
     let mut driver = Driver {
         clock: ssh.clock,
         idle_limit: ssh.limits.idle,
         handshake_limit: ssh.limits.handshake,
-        on_recording_failure: admitted.policy().on_recording_failure,
-        client: client.admit()?,
+        client,
         server: server.link,
-        relay: Relay::new(Rules { environment }),
-        channels: Channels::new(ssh.clock, admitted, authorized),
-        session,
-        recorder,
+        passing: Passing {
+            clock: ssh.clock,
+            four_eyes_limit: ssh.limits.four_eyes,
+            on_recording_failure: admitted.policy().on_recording_failure,
+            relay: Relay::new(Rules { environment }),
+            channels: Channels::new(ssh.clock, admitted, authorized),
+            waits: Waits::default(),
+            session,
+            recorder,
+        },
         last_message: ssh.clock.now(),
     };
-    let result = driver.run(&token).await;
+    let result = match driver.adopt(early).await {
+        Ok(()) => driver.run(&token).await,
+        Err(stop) => Err(stop),
+    };
     let text = match &result {
         Ok(()) => "the session has ended".to_owned(),
         Err(stop) => stop.text(),
@@ -92,13 +103,9 @@ struct Driver<'s> {
     clock: Clock,
     idle_limit: Option<Duration>,
     handshake_limit: Duration,
-    on_recording_failure: OnRecordingFailure,
     client: Link,
     server: Link,
-    relay: Relay,
-    channels: Channels<'s>,
-    session: &'s mut Session,
-    recorder: &'s mut Option<Recorder>,
+    passing: Passing<'s>,
     last_message: Duration,
 }
 
@@ -114,6 +121,30 @@ enum Flow {
 }
 
 impl Driver<'_> {
+    /// Opens at the server what the client has opened before the server was there, and goes on with
+    /// what it has sent since.
+    async fn adopt(&mut self, early: Option<Early>) -> Result<(), Stop> {
+        let Some((open, client, ours, messages)) = early.and_then(Early::into_parts) else {
+            return Ok(());
+        };
+        self.pass_late(&open, Decided::Not)?;
+        self.passing.relay.adopt(client, ours).map_err(|error| broken(Side::Client, error))?;
+        let deadline = self.clock.now().saturating_add(self.handshake_limit);
+        let mut confirmed = false;
+        while !confirmed {
+            let message = self.server.message(deadline).await;
+            let message = message.map_err(|error| broken(Side::Server, error))?;
+            confirmed = message.first() == Some(&number::CHANNEL_OPEN_CONFIRMATION);
+            let leg = &mut self.client.leg;
+            if !self.passing.pass(Side::Server, &message, Decided::Not, leg)? {
+                let told = self.server.leg.unimplemented();
+                told.map_err(|error| broken(Side::Server, error))?;
+            }
+            self.answer()?;
+        }
+        messages.iter().try_for_each(|message| self.pass_late(message, Decided::Not))
+    }
+
     async fn run(&mut self, token: &CancellationToken) -> Result<(), Stop> {
         let mut rounds = 0_u32;
         loop {
@@ -124,12 +155,13 @@ impl Driver<'_> {
             if client == Flow::Ended || server == Flow::Ended {
                 return Ok(());
             }
-            if let Some(recorder) = self.recorder.as_mut() {
+            if let Some(recorder) = self.passing.recorder.as_mut() {
                 recorder.flush_if_due();
             }
+            self.look_at_waits()?;
             rounds += 1;
             if token.is_cancelled() {
-                return Err(self.session.terminated());
+                return Err(self.passing.session.terminated());
             }
             if !sent && client == Flow::Quiet && server == Flow::Quiet {
                 self.wait(token).await?;
@@ -145,7 +177,7 @@ impl Driver<'_> {
     fn pump(&mut self, from: Side) -> Result<Flow, Stop> {
         let mut flow = Flow::Quiet;
         for _message in 0..MESSAGES_PER_TURN {
-            let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
+            let behind = self.passing.recorder.as_ref().is_some_and(Recorder::is_behind);
             let (sender, receiver) = legs(&mut self.client, &mut self.server, from);
             if behind || !has_room(sender, receiver) {
                 return Ok(flow);
@@ -159,17 +191,8 @@ impl Driver<'_> {
             match sender.leg.next(now).map_err(|error| broken(from, error))? {
                 Some(LegEvent::Message(message)) => {
                     self.last_message = now;
-                    let mut passing = Passing {
-                        channels: &mut self.channels,
-                        session: self.session,
-                        recorder: self.recorder,
-                        on_recording_failure: self.on_recording_failure,
-                        receiver: &mut receiver.leg,
-                    };
-                    let step = self.relay.receive(from, message);
-                    let step = step.map_err(|error| broken(from, error))?;
-                    let known = passing.step(&mut self.relay, from, message, step)?;
-                    if !known {
+                    let leg = &mut receiver.leg;
+                    if !self.passing.pass(from, message, Decided::Not, leg)? {
                         sender.leg.unimplemented().map_err(|error| broken(from, error))?;
                     }
                     self.answer()?;
@@ -190,10 +213,52 @@ impl Driver<'_> {
         Ok(flow)
     }
 
+    /// Goes on with what need not wait any more.
+    fn look_at_waits(&mut self) -> Result<(), Stop> {
+        if self.passing.waits.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        // Who waits is not idle.
+        self.last_message = now;
+        while let Some((request, reason)) = self.passing.waits.given_up(now) {
+            self.settle(request, Decided::Refused(reason))?;
+        }
+        if self.passing.waits.wants_sign_of_life(now) {
+            self.client.leg.sign_of_life().map_err(|error| broken(Side::Client, error))?;
+        }
+        Ok(())
+    }
+
+    /// Somebody has decided about a request.
+    fn decided(&mut self, request: Uuid, decision: Decision) -> Result<(), Stop> {
+        let Decision { approved, by, reason } = decision;
+        let event = Event::ApprovalDecided { request, approved, by, reason };
+        self.passing.note(event);
+        let refused = Decided::Refused(DenyReason::FourEyesRefused);
+        self.settle(request, if approved { Decided::Approved } else { refused })
+    }
+
+    /// Goes on with a message that waited, and with what the client sent behind it.
+    fn settle(&mut self, request: Uuid, decided: Decided) -> Result<(), Stop> {
+        let Some(wait) = self.passing.waits.take(request) else { return Ok(()) };
+        self.passing.session.withdraw(request);
+        self.passing.relay.resume(&wait.ticket);
+        self.pass_late(&wait.message, decided)?;
+        wait.later.iter().try_for_each(|message| self.pass_late(message, Decided::Not))
+    }
+
+    /// Passes on a message of the client that has waited.
+    fn pass_late(&mut self, message: &[u8], decided: Decided) -> Result<(), Stop> {
+        // Only messages that are known wait.
+        self.passing.pass(Side::Client, message, decided, &mut self.server.leg)?;
+        self.answer()
+    }
+
     /// Sends the relay's own messages.
     fn answer(&mut self) -> Result<(), Stop> {
         for side in [Side::Client, Side::Server] {
-            for message in self.relay.answers(side) {
+            for message in self.passing.relay.answers(side) {
                 let (leg, _other) = legs(&mut self.client, &mut self.server, side);
                 leg.leg.send(&[&message]).map_err(|error| broken(side, error))?;
             }
@@ -206,8 +271,8 @@ impl Driver<'_> {
         let now = self.clock.now();
         self.check_limits(now)?;
         let mut until = now.saturating_add(TICK);
-        let behind = self.recorder.as_ref().is_some_and(Recorder::is_behind);
-        if let Some(flush_at) = self.recorder.as_ref().and_then(Recorder::flush_at)
+        let behind = self.passing.recorder.as_ref().is_some_and(Recorder::is_behind);
+        if let Some(flush_at) = self.passing.recorder.as_ref().and_then(Recorder::flush_at)
             && !behind
         {
             until = until.min(flush_at);
@@ -217,13 +282,16 @@ impl Driver<'_> {
         };
         let (client, server) = (&self.client, &self.server);
         let caught_up = async {
-            match self.recorder.as_mut() {
+            match self.passing.recorder.as_mut() {
                 Some(recorder) if behind => recorder.caught_up().await,
                 _ => std::future::pending().await,
             }
         };
         let recorded = tokio::select! {
             () = token.cancelled() => Ok(()),
+            (request, decision) = self.passing.session.decision(), if !self.passing.waits.is_empty() => {
+                return self.decided(request, decision);
+            }
             ready = client.stream.readable(), if reads(client, server) => {
                 return ready.map_err(|error| lost(Side::Client, error));
             }
@@ -245,9 +313,7 @@ impl Driver<'_> {
                 Ok(())
             }
         };
-        recorded.or_else(|error| {
-            recording_failed(self.session, self.recorder, self.on_recording_failure, error)
-        })
+        recorded.or_else(|error| self.passing.recording_failed(error))
     }
 
     fn check_limits(&self, now: Duration) -> Result<(), Stop> {
@@ -280,167 +346,6 @@ impl Driver<'_> {
     }
 }
 
-/// What one message touches on its way.
-struct Passing<'p, 's> {
-    channels: &'p mut Channels<'s>,
-    session: &'p mut Session,
-    recorder: &'p mut Option<Recorder>,
-    on_recording_failure: OnRecordingFailure,
-    receiver: &'p mut Leg,
-}
-
-impl Passing<'_, '_> {
-    /// Records what a step means, then sends it on; false for a message nobody knows.
-    fn step(
-        &mut self,
-        relay: &mut Relay,
-        from: Side,
-        message: &[u8],
-        step: Step<'_>,
-    ) -> Result<bool, Stop> {
-        match step {
-            Step::Forward(seen) => {
-                self.record(&seen)?;
-                self.forward(from, message)?;
-            }
-            Step::Replace(replaced, seen) => {
-                self.record(&seen)?;
-                self.forward(from, &replaced)?;
-            }
-            Step::Judge(start) => self.judge(relay, from, message, &start)?,
-            Step::Refused(refused) => {
-                let what = match refused {
-                    Refused::Channel(kind) => format!("channel {kind}"),
-                    Refused::Request(kind) => format!("request {kind}"),
-                    Refused::Global(kind) => format!("global request {kind}"),
-                };
-                if self.channels.is_new_refusal(&what) {
-                    self.note(Event::Refused { what });
-                    self.recorded()?;
-                }
-            }
-            Step::Drop => {}
-            Step::Unknown => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// The verdict is on record before the program's first byte is.
-    fn judge(
-        &mut self,
-        relay: &mut Relay,
-        from: Side,
-        message: &[u8],
-        start: &Start<'_>,
-    ) -> Result<(), Stop> {
-        let (verdict, event) = self.channels.judge(start);
-        self.note(event);
-        self.recorded()?;
-        match verdict {
-            // INVARIANT: a policy that records has opened a trail before the relay began, and only
-            // one that goes on without may have lost it since.
-            Ok(grant)
-                if grant.record
-                    && self.recorder.is_none()
-                    && self.on_recording_failure == OnRecordingFailure::Terminate =>
-            {
-                Err(Stop::gateway("recording", "a channel to be recorded has no trail"))
-            }
-            Ok(grant) => {
-                relay.allow(start).map_err(|error| broken(from, error))?;
-                if grant.record {
-                    self.command(start);
-                    self.recorded()?;
-                }
-                self.forward(from, message)
-            }
-            Err(reason) => {
-                let text = refusal(reason);
-                relay.refuse(start, &text).map_err(|error| broken(from, error))
-            }
-        }
-    }
-
-    /// Records the whole command of a program that starts.
-    fn command(&mut self, start: &Start<'_>) {
-        let command = match start.program {
-            proxyd_ssh::relay::Program::Exec(command) => command,
-            proxyd_ssh::relay::Program::Shell | proxyd_ssh::relay::Program::Subsystem(_) => return,
-        };
-        if let Some(recorder) = self.recorder.as_mut() {
-            let record = Record::Command { channel: start.channel.0, command };
-            recorder.record(Stream::Upstream, &record);
-        }
-    }
-
-    fn record(&mut self, seen: &Seen<'_>) -> Result<(), Stop> {
-        if let Some(recorder) = self.recorder.as_mut() {
-            let wanted = match seen {
-                Seen::Data { channel, .. } => self.channels.records(*channel),
-                Seen::Nothing
-                | Seen::Terminal { .. }
-                | Seen::Resize { .. }
-                | Seen::Variable { .. }
-                | Seen::Signal { .. }
-                | Seen::Opened { .. }
-                | Seen::Eof { .. }
-                | Seen::Closed { .. }
-                | Seen::ExitStatus { .. }
-                | Seen::ExitSignal { .. } => true,
-            };
-            if wanted {
-                record::seen(recorder, seen);
-            }
-        }
-        if let Seen::Closed { channel, from: Side::Server } = seen {
-            self.channels.closed(*channel);
-        }
-        self.recorded()
-    }
-
-    /// What was given to the recorder is recorded, or the policy says that it need not be.
-    fn recorded(&mut self) -> Result<(), Stop> {
-        match self.recorder.as_mut().and_then(Recorder::take_failure) {
-            Some(error) => {
-                recording_failed(self.session, self.recorder, self.on_recording_failure, error)
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn note(&mut self, event: Event) {
-        let timed = self.session.note(event);
-        if let Some(recorder) = self.recorder.as_mut() {
-            recorder.event(&timed);
-        }
-    }
-
-    fn forward(&mut self, from: Side, message: &[u8]) -> Result<(), Stop> {
-        self.receiver.send(&[message]).map_err(|error| broken(from.other(), error))
-    }
-}
-
-/// The session ends, or goes on unrecorded where its policy says so, with the gap on record.
-///
-/// Only what the disk does is a reason to go on: a record that cannot be made is a bug, or a peer
-/// that provokes it.
-fn recording_failed(
-    session: &mut Session,
-    recorder: &mut Option<Recorder>,
-    on_recording_failure: OnRecordingFailure,
-    error: RecordingError,
-) -> Result<(), Stop> {
-    let is_bug = matches!(error, RecordingError::Record(_) | RecordingError::Overfull);
-    if is_bug || on_recording_failure == OnRecordingFailure::Terminate {
-        return Err(Stop::gateway("recording", error));
-    }
-    error!(session_id = %session.id(), %error, "A session goes on without its recording");
-    session.note(Event::RecordingFailed { error: chain(&error) });
-    // The writer has stopped; the trail it leaves in the spool is closed at the next start.
-    *recorder = None;
-    Ok(())
-}
-
 /// Whether what `sender` sends may be read: what waits for `receiver` is little, or has to wait
 /// because the sender is in a key exchange that only reading can end.
 fn has_room(sender: &Link, receiver: &Link) -> bool {
@@ -456,11 +361,6 @@ fn has_room(sender: &Link, receiver: &Link) -> bool {
 #[error("more than {limit} bytes of answers wait to be read")]
 struct DoesNotListen {
     limit: usize,
-}
-
-/// What the user reads on standard error when a channel is refused.
-fn refusal(reason: DenyReason) -> String {
-    format!("proxyd: {reason}\r\n")
 }
 
 /// The links, the one of `from` first.
@@ -514,7 +414,7 @@ fn ended(from: Side, how: LinkError) -> Result<Flow, Stop> {
 }
 
 /// The peer of `side` broke the protocol.
-fn broken(side: Side, error: impl std::error::Error + Send + Sync + 'static) -> Stop {
+pub(super) fn broken(side: Side, error: impl std::error::Error + Send + Sync + 'static) -> Stop {
     match side {
         Side::Client => Stop::client("relay", error),
         Side::Server => Stop::server("relay", error),

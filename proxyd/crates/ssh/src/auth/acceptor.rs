@@ -28,6 +28,13 @@ pub enum Attempt {
     Nothing,
     /// A password.
     Password(Zeroizing<Vec<u8>>),
+    /// A password that has expired, and the one to replace it.
+    PasswordChange {
+        /// The password so far.
+        old: Zeroizing<Vec<u8>>,
+        /// The new one.
+        new: Zeroizing<Vec<u8>>,
+    },
     /// A question whether this key would do; nothing is proven yet.
     KeyOffer(Key),
     /// A key, with a signature over this very session that was found right.
@@ -112,6 +119,12 @@ impl Acceptor {
         round.encode()
     }
 
+    /// The attempt's password has to be changed, as `text` says (RFC 4252 section 8).
+    #[must_use]
+    pub fn ask_change(&self, text: &str) -> Vec<u8> {
+        userauth::password_expired(text)
+    }
+
     /// Refuses the attempt; fails when one too many brought something that was wrong.
     ///
     /// The question for methods and the question whether a key would do are bounded apart.
@@ -153,16 +166,20 @@ impl Acceptor {
             Method::None => false,
             Method::PublicKey(key) => key.signature.is_some(),
             Method::Password(_)
-            | Method::PasswordChange
+            | Method::PasswordChange { .. }
             | Method::KeyboardInteractive
             | Method::Other(_) => true,
         };
         Ok(match request.method {
             Method::None => Attempt::Nothing,
             Method::Password(password) => Attempt::Password(Zeroizing::new(password.to_vec())),
+            Method::PasswordChange { old, new } => Attempt::PasswordChange {
+                old: Zeroizing::new(old.to_vec()),
+                new: Zeroizing::new(new.to_vec()),
+            },
             Method::KeyboardInteractive => Attempt::Interactive,
             Method::PublicKey(key) => self.key(&key)?,
-            Method::PasswordChange | Method::Other(_) => Attempt::Unusable,
+            Method::Other(_) => Attempt::Unusable,
         })
     }
 
@@ -260,6 +277,40 @@ mod tests {
         acceptor.receive(&userauth::password_request(b"root", b"x")).unwrap();
         let error = acceptor.reject(&["password"]).unwrap_err();
         assert!(matches!(error, AuthError::TooManyFailures { limit: 3 }), "{error}");
+    }
+
+    /// Whatever the methods, they share one count.
+    #[test]
+    fn failures_of_all_methods_are_counted_together() {
+        let mut unsigned = userauth::key_request(b"root", b"ssh-ed25519", b"blob");
+        let mut signature = Writer::new();
+        signature.string(b"nothing");
+        unsigned.extend_from_slice(signature.as_bytes());
+        let password = userauth::password_request(b"root", b"x");
+        let change = userauth::password_change_request(b"root", b"x", b"y");
+        let interactive = userauth::interactive_request(b"root");
+        let mut unknown = Writer::message(number::USERAUTH_REQUEST);
+        unknown.string(b"root").string(CONNECTION_SERVICE).string(b"gssapi-with-mic");
+        let attempts: [(&str, &[u8]); 5] = [
+            ("password", &password),
+            ("change", &change),
+            ("interactive", &interactive),
+            ("wrong signature", &unsigned),
+            ("unknown", unknown.as_bytes()),
+        ];
+        for (first, one) in attempts {
+            for (second, other) in attempts {
+                let mut acceptor = ready();
+                for message in [one, other] {
+                    acceptor.receive(message).unwrap();
+                    acceptor.reject(&["password"]).unwrap();
+                }
+                acceptor.receive(one).unwrap();
+                let last = acceptor.reject(&["password"]);
+                let is_over = matches!(last, Err(AuthError::TooManyFailures { limit: 3 }));
+                assert!(is_over, "{first}, {second}");
+            }
+        }
     }
 
     #[test]

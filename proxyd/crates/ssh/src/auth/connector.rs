@@ -25,6 +25,8 @@ pub enum Outcome {
     },
     /// A round of questions.
     Questions(InfoRequest),
+    /// The key that was asked about would do.
+    KeyWanted,
     /// The password is right but has to be changed first; its text, cleaned.
     PasswordExpired(String),
     /// Text for the user, cleaned.
@@ -37,8 +39,17 @@ enum InFlight {
     Service,
     Nothing,
     Password,
+    KeyQuery,
     Key,
     Interactive,
+}
+
+/// An attempt with a key that lacks its signature.
+#[derive(Debug)]
+pub struct KeyAttempt {
+    request: Vec<u8>,
+    /// What the signature covers (RFC 4252 section 7).
+    pub covered: Vec<u8>,
 }
 
 /// Our side of authentication at a server.
@@ -77,6 +88,12 @@ impl Connector {
         userauth::password_request(&self.user, password)
     }
 
+    /// Changes a password that has expired.
+    pub fn change_password(&mut self, old: &[u8], new: &[u8]) -> Zeroizing<Vec<u8>> {
+        self.in_flight = InFlight::Password;
+        userauth::password_change_request(&self.user, old, new)
+    }
+
     /// Starts keyboard-interactive.
     pub fn interactive(&mut self) -> Vec<u8> {
         self.in_flight = InFlight::Interactive;
@@ -96,14 +113,32 @@ impl Connector {
         blob: &[u8],
         sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<Vec<u8>, E> {
-        self.in_flight = InFlight::Key;
+        let attempt = self.key_attempt(algorithm, blob);
+        let signature = sign(&attempt.covered)?;
+        Ok(self.signed(&attempt, &signature))
+    }
+
+    /// Asks whether a key would do.
+    pub fn key_query(&mut self, algorithm: &[u8], blob: &[u8]) -> Vec<u8> {
+        self.in_flight = InFlight::KeyQuery;
+        userauth::key_query(&self.user, algorithm, blob)
+    }
+
+    /// An attempt with a key that lacks its signature.
+    #[must_use]
+    pub fn key_attempt(&self, algorithm: &[u8], blob: &[u8]) -> KeyAttempt {
         let request = userauth::key_request(&self.user, algorithm, blob);
         let mut covered = Writer::new();
         covered.string(&self.session_id).raw(&request);
-        let signature = sign(covered.as_bytes())?;
+        KeyAttempt { request, covered: covered.into_bytes() }
+    }
+
+    /// The attempt with its signature, algorithm first.
+    pub fn signed(&mut self, attempt: &KeyAttempt, signature: &[u8]) -> Vec<u8> {
+        self.in_flight = InFlight::Key;
         let mut message = Writer::new();
-        message.raw(&request).string(&signature);
-        Ok(message.into_bytes())
+        message.raw(&attempt.request).string(signature);
+        message.into_bytes()
     }
 
     /// Takes one message of the server.
@@ -125,6 +160,7 @@ impl Connector {
                 Ok(Outcome::Questions(InfoRequest::parse(message)?))
             }
             (number::USERAUTH_60, InFlight::Password) => expired(message),
+            (number::USERAUTH_60, InFlight::KeyQuery) => Ok(Outcome::KeyWanted),
             _ => Err(AuthError::Unexpected { number, expected: "an authentication reply" }),
         }
     }
@@ -179,6 +215,15 @@ mod tests {
         let attempt = acceptor.receive(&signed).unwrap();
         assert!(matches!(attempt, Incoming::Attempt(Attempt::Key(_))), "{attempt:?}");
 
+        acceptor.receive(&connector.password(b"old")).unwrap();
+        let expired = connector.receive(&acceptor.ask_change("change it")).unwrap();
+        assert_eq!(expired, Outcome::PasswordExpired("change it".to_owned()));
+        let change = acceptor.receive(&connector.change_password(b"old", b"new")).unwrap();
+        let Incoming::Attempt(Attempt::PasswordChange { old, new }) = change else {
+            panic!("{change:?}")
+        };
+        assert_eq!((old.as_slice(), new.as_slice()), (b"old".as_slice(), b"new".as_slice()));
+
         acceptor.receive(&connector.interactive()).unwrap();
         let asked = acceptor.ask(&InfoRequest::default());
         let round = connector.receive(&asked).unwrap();
@@ -198,6 +243,8 @@ mod tests {
         assert!(connector.receive(&question).is_err(), "no method that asks is in flight");
         connector.interactive();
         assert!(matches!(connector.receive(&question), Ok(Outcome::Questions(_))));
+        connector.key_query(b"ssh-ed25519", b"blob");
+        assert_eq!(connector.receive(&question).unwrap(), Outcome::KeyWanted);
         connector.password(b"x");
         let mut expired = Writer::message(number::USERAUTH_60);
         expired.string(b"\x1bchange it").string(b"");

@@ -223,6 +223,22 @@ pub fn adjust(recipient: u32, bytes: u32) -> Vec<u8> {
     writer.into_bytes()
 }
 
+/// Data.
+#[must_use]
+pub fn data(recipient: u32, data: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::message(number::CHANNEL_DATA);
+    writer.u32(recipient).string(data);
+    writer.into_bytes()
+}
+
+/// Nothing more comes.
+#[must_use]
+pub fn close(recipient: u32) -> Vec<u8> {
+    let mut writer = Writer::message(number::CHANNEL_CLOSE);
+    writer.u32(recipient);
+    writer.into_bytes()
+}
+
 /// Data on the recipient's standard error.
 #[must_use]
 pub fn stderr(recipient: u32, data: &[u8]) -> Vec<u8> {

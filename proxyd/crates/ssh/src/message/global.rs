@@ -11,15 +11,18 @@ pub struct Request<'a> {
     pub kind: &'a [u8],
     /// Whether the sender expects an answer.
     pub want_reply: bool,
+    /// Request-specific fields, unread.
+    pub details: &'a [u8],
 }
 
 impl<'a> Request<'a> {
-    /// Reads the message; request-specific fields are not looked at.
+    /// Reads the message.
     pub fn parse(message: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(message);
         reader.u8("message number")?;
         let kind = reader.string("request name")?;
-        Ok(Self { kind, want_reply: reader.bool("want reply")? })
+        let want_reply = reader.bool("want reply")?;
+        Ok(Self { kind, want_reply, details: reader.rest() })
     }
 }
 

@@ -32,7 +32,12 @@ pub enum Method<'a> {
     /// `password` (RFC 4252 section 8).
     Password(&'a [u8]),
     /// `password` with a new one (RFC 4252 section 8).
-    PasswordChange,
+    PasswordChange {
+        /// The password so far.
+        old: &'a [u8],
+        /// The one to replace it.
+        new: &'a [u8],
+    },
     /// `publickey` (RFC 4252 section 7).
     PublicKey(PublicKey<'a>),
     /// `keyboard-interactive` (RFC 4256 section 3.1).
@@ -66,13 +71,12 @@ impl<'a> Request<'a> {
             b"password" => {
                 let change = reader.bool("password change")?;
                 let password = reader.string("password")?;
-                if change {
-                    reader.string("new password")?;
-                    reader.finish()?;
-                    return Ok(Self { user, service, method: Method::PasswordChange });
-                }
+                let new = if change { Some(reader.string("new password")?) } else { None };
                 reader.finish()?;
-                Method::Password(password)
+                match new {
+                    Some(new) => Method::PasswordChange { old: password, new },
+                    None => Method::Password(password),
+                }
             }
             b"publickey" => Method::PublicKey(PublicKey::parse(message, reader)?),
             b"keyboard-interactive" => {
@@ -209,6 +213,14 @@ pub fn key_ok(algorithm: &[u8], blob: &[u8]) -> Vec<u8> {
     writer.into_bytes()
 }
 
+/// The password is right but has to be changed; `text`, cleaned, says so (RFC 4252 section 8).
+#[must_use]
+pub fn password_expired(text: &str) -> Vec<u8> {
+    let mut writer = Writer::message(number::USERAUTH_60);
+    writer.string(clean(text.as_bytes(), BANNER_BYTES_MAX).as_bytes()).string(b"");
+    writer.into_bytes()
+}
+
 /// Text for the user, cleaned (RFC 4252 section 5.4).
 #[must_use]
 pub fn banner(text: &str) -> Vec<u8> {
@@ -238,11 +250,27 @@ pub fn password_request(user: &[u8], password: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(writer.into_bytes())
 }
 
+/// Changes a password that has expired (RFC 4252 section 8).
+#[must_use]
+pub fn password_change_request(user: &[u8], old: &[u8], new: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut writer = request(user, b"password");
+    writer.bool(true).string(old).string(new);
+    Zeroizing::new(writer.into_bytes())
+}
+
 /// Starts keyboard-interactive (RFC 4256 section 3.1).
 #[must_use]
 pub fn interactive_request(user: &[u8]) -> Vec<u8> {
     let mut writer = request(user, b"keyboard-interactive");
     writer.string(b"").string(b"");
+    writer.into_bytes()
+}
+
+/// Asks whether a public key would do; nothing is proven by it.
+#[must_use]
+pub fn key_query(user: &[u8], algorithm: &[u8], blob: &[u8]) -> Vec<u8> {
+    let mut writer = request(user, b"publickey");
+    writer.bool(false).string(algorithm).string(blob);
     writer.into_bytes()
 }
 
@@ -268,9 +296,11 @@ mod tests {
             message.extend_from_slice(signature.as_bytes());
             message
         };
-        let cases: [(&str, &[u8], Method<'_>); 4] = [
+        let change = password_change_request(b"root", b"old", b"\xff");
+        let cases: [(&str, &[u8], Method<'_>); 5] = [
             ("none", &none_request(b"root"), Method::None),
             ("password", &password, Method::Password(b"secret")),
+            ("change", &change, Method::PasswordChange { old: b"old", new: b"\xff" }),
             ("interactive", &interactive_request(b"root"), Method::KeyboardInteractive),
             (
                 "key",
@@ -322,6 +352,30 @@ mod tests {
         assert_eq!(answers, [Zeroizing::new(b"one".to_vec()), Zeroizing::new(Vec::new())]);
         for length in 0..message.len() {
             assert!(parse_info_response(&message[..length]).is_err(), "cut at {length}");
+        }
+        let longest = vec![vec![0xff; ANSWER_BYTES_MAX]];
+        let answers = parse_info_response(&info_response(&longest)).unwrap();
+        assert_eq!(answers[0].as_slice(), longest[0]);
+        let longer = info_response(&[vec![0; ANSWER_BYTES_MAX + 1]]);
+        let kind = DecodeKind::TooLong { length: ANSWER_BYTES_MAX + 1, limit: ANSWER_BYTES_MAX };
+        assert_eq!(parse_info_response(&longer).unwrap_err().kind, kind);
+    }
+
+    #[test]
+    fn rounds_of_any_size_and_any_bytes() {
+        for count in [0, 1, 5, PROMPTS_MAX] {
+            let mut message = Writer::message(number::USERAUTH_60);
+            message.string(b"\xff").string(b"\x1b[2J").string(b"").u32(count.try_into().unwrap());
+            for _prompt in 0..count {
+                message.string(b"\xfe\x07?").bool(false);
+            }
+            let round = InfoRequest::parse(message.as_bytes()).unwrap();
+            assert_eq!(
+                (round.name.as_str(), round.instruction.as_str()),
+                ("\u{fffd}", "\u{fffd}[2J")
+            );
+            assert_eq!(round.prompts.len(), count);
+            assert!(round.prompts.iter().all(|prompt| prompt.text == "\u{fffd}\u{fffd}?"));
         }
     }
 }

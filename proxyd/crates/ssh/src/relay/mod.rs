@@ -1,10 +1,13 @@
 //! The relay: each message of one peer becomes at most one message for the other.
 //!
 //! Window credit, requests, their replies, EOF and CLOSE pass end to end; the relay buffers
-//! nothing. It decides nothing either: where a policy has to judge, it hands out a [`Start`].
+//! nothing. It decides nothing either: where a policy has to judge, it hands out a [`Case`].
 
+mod case;
 mod filter;
+mod flow;
 mod ledger;
+mod listeners;
 mod replies;
 mod table;
 pub mod tap;
@@ -13,19 +16,25 @@ use std::collections::VecDeque;
 
 use thiserror::Error as ThisError;
 
+use self::case::Place;
+pub use self::case::{Address, Case, Endpoint, Program, Ticket, Wish};
 pub use self::filter::Rules;
+use self::filter::{Listening, Opening};
+use self::flow::Flow;
 use self::ledger::Ledger;
+use self::listeners::{Listener, Listeners};
 use self::replies::{Replied, Replies};
-use self::table::{Channel, Ended, PerSide, Stage, Table};
-use self::tap::{Seen, Stream};
+use self::table::{Ended, Kind, PerSide, Table};
+use self::tap::Seen;
 use crate::error::DecodeError;
-use crate::message::channel::{self, Confirmation, Open, OpenFailure, Request};
+use crate::limits::EARLY_PACKET_BYTES_MAX;
+use crate::message::channel::{self, Confirmation, Open, OpenFailure};
 use crate::message::{global, number};
 
 /// One of the two peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The one that opens channels.
+    /// The one that logs in.
     Client,
     /// The one that runs programs.
     Server,
@@ -53,9 +62,11 @@ pub enum Step<'m> {
     Forward(Seen<'m>),
     /// This goes to the other peer in its place.
     Replace(Vec<u8>, Seen<'m>),
-    /// The channel policy has to judge; the answer is [`Relay::allow`], after which the message
-    /// goes on, or [`Relay::refuse`], after which it does not.
-    Judge(Start<'m>),
+    /// The policy has to judge; the answer is [`Relay::allow`], after which the message goes on,
+    /// [`Relay::refuse`], after which it does not, or [`Relay::wait`] where that takes time.
+    Judge(Case<'m>),
+    /// It comes after something that waits for its verdict, and is to be received again after it.
+    Hold(Held),
     /// Refused without a question; the requester has its answer among [`Relay::answers`].
     Refused(Refused),
     /// It goes nowhere.
@@ -64,26 +75,13 @@ pub enum Step<'m> {
     Unknown,
 }
 
-/// A client's wish to start a program on a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start<'m> {
-    /// Where.
-    pub channel: ChannelId,
-    /// What.
-    pub program: Program<'m>,
-    client: u32,
-    want_reply: bool,
-}
-
-/// What a session channel may run (RFC 4254 section 6.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Program<'m> {
-    /// The user's shell.
-    Shell,
-    /// A command.
-    Exec(&'m [u8]),
-    /// A subsystem, by name.
-    Subsystem(&'m [u8]),
+/// Behind what a message waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Held {
+    /// Behind a request on this channel.
+    Channel(ChannelId),
+    /// Behind a request to listen.
+    Global,
 }
 
 /// What was refused because this relay never passes it.
@@ -155,6 +153,17 @@ pub enum RelayError {
         /// The limit.
         limit: usize,
     },
+    /// The server refuses a channel that was confirmed to the client before the server was there.
+    #[error("the server refused the session")]
+    EarlyRefused,
+    /// The server takes smaller packets on such a channel than the client was told.
+    #[error("the server takes packets of {limit} bytes, fewer than {needed}")]
+    SmallPackets {
+        /// What it takes.
+        limit: u32,
+        /// What it has to take.
+        needed: u32,
+    },
     /// A message that is never legal from this peer once users are authenticated.
     #[error("message {number} is not legal here")]
     Illegal {
@@ -163,15 +172,29 @@ pub enum RelayError {
     },
 }
 
+/// What the answer to a global request means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum GlobalAsked {
+    /// Nothing here.
+    Plain,
+    /// The server listens.
+    Listen(Listener),
+    /// It listens no more.
+    Cancel(Listener),
+}
+
 /// The state between two authenticated peers.
 #[derive(Debug)]
 pub struct Relay {
     rules: Rules,
     table: Table,
-    globals: PerSide<Replies>,
+    globals: PerSide<Replies<GlobalAsked>>,
+    listeners: Listeners,
+    /// Whether a request to listen waits for its verdict.
+    global_waits: bool,
     answers: PerSide<Vec<Vec<u8>>>,
     /// Channels whose refusal the client reads before it is told that it failed, oldest first.
-    reading: VecDeque<u32>,
+    reading: VecDeque<ChannelId>,
 }
 
 impl Relay {
@@ -182,9 +205,20 @@ impl Relay {
             rules,
             table: Table::default(),
             globals: PerSide::default(),
+            listeners: Listeners::default(),
+            global_waits: false,
             answers: PerSide::default(),
             reading: VecDeque::new(),
         }
+    }
+
+    /// The client's channel of this number, which is being opened at the server, was confirmed to
+    /// the client by ourselves, with `alias` as the server's number, no credit, and packets of at
+    /// most [`EARLY_PACKET_BYTES_MAX`].
+    ///
+    /// Nothing more of the client may be received before the server has confirmed it.
+    pub fn adopt(&mut self, client: u32, alias: u32) -> Result<(), RelayError> {
+        self.table.set_alias(client, alias)
     }
 
     /// Takes one message of `from`; an error ends the connection.
@@ -195,12 +229,9 @@ impl Relay {
             number::CHANNEL_OPEN => self.open(from, message),
             number::CHANNEL_OPEN_CONFIRMATION => self.confirmation(from, message),
             number::CHANNEL_OPEN_FAILURE => self.open_failure(from, message),
-            number::CHANNEL_WINDOW_ADJUST => self.adjust(from, message),
-            number::CHANNEL_DATA | number::CHANNEL_EXTENDED_DATA => self.data(from, message),
-            number::CHANNEL_EOF => self.eof(from, message),
-            number::CHANNEL_CLOSE => self.close(from, message),
-            number::CHANNEL_REQUEST => self.request(from, message),
-            number::CHANNEL_SUCCESS | number::CHANNEL_FAILURE => self.reply(from, message),
+            number @ number::CHANNEL_WINDOW_ADJUST..=number::CHANNEL_FAILURE => {
+                self.on_channel(from, number, message)
+            }
             // RFC 4252 section 5.1: attempts after the success are ignored in silence; a banner
             // that crossed the success comes too late to be shown.
             number::USERAUTH_REQUEST if from == Side::Client => Ok(Step::Drop),
@@ -217,57 +248,27 @@ impl Relay {
         std::mem::take(self.answers.of(to))
     }
 
-    /// The policy lets the program start: the message goes on.
-    pub fn allow(&mut self, start: &Start<'_>) -> Result<(), RelayError> {
-        let channel = self.table.of_client(start.client)?;
-        channel.stage = Stage::Started;
-        if start.want_reply { channel.replies.client.expect_start() } else { Ok(()) }
-    }
-
-    /// The policy does not let the program start; `text` tells the user on standard error.
-    ///
-    /// A client that reads a failure may leave before it has shown what came with it. So it gets
-    /// the text and a keepalive request, and the failure only once it has answered that.
-    pub fn refuse(&mut self, start: &Start<'_>, text: &str) -> Result<(), RelayError> {
-        let channel = self.table.of_client(start.client)?;
-        if channel.towards.client.inject(text.len()) {
-            self.answers.client.push(channel::stderr(start.client, text.as_bytes()));
-        }
-        if start.want_reply {
-            channel.replies.client.hold()?;
-            self.globals.server.expect_for_us()?;
-            self.answers.client.push(global::keepalive());
-            self.reading.push_back(start.client);
-        }
-        Ok(())
-    }
-
-    /// The client has read the text of its oldest refusal: now it may know that it failed.
-    fn refusal_read(&mut self) {
-        let Some(client) = self.reading.pop_front() else { return };
-        // A channel that was closed in the meantime needs no reply any more.
-        if let Ok(channel) = self.table.of_client(client) {
-            let due = channel.replies.client.release(channel::reply(client, false));
-            self.answers.client.extend(due);
-        }
-    }
-
     fn global_request<'m>(
         &mut self,
         from: Side,
         message: &'m [u8],
     ) -> Result<Step<'m>, RelayError> {
         let request = global::Request::parse(message)?;
+        if from == Side::Client && self.global_waits {
+            return Ok(Step::Hold(Held::Global));
+        }
+        match filter::listening(from, &request)? {
+            Some(Listening::Start(at)) => return self.listen(at, request.want_reply),
+            Some(Listening::End(at)) => return self.listen_no_more(&at, request.want_reply),
+            None => {}
+        }
         if filter::passes_global(from, request.kind) {
             if request.want_reply {
-                self.globals.of(from).expect()?;
+                self.globals.of(from).expect(GlobalAsked::Plain)?;
             }
             return Ok(Step::Forward(Seen::Nothing));
         }
-        if request.want_reply {
-            let due = self.globals.of(from).answer(global::failure())?;
-            self.answers.of(from).extend(due);
-        }
+        self.fail_global(from, request.want_reply)?;
         // A server tells every client its keys; ours are not its keys, so it is told to nobody.
         if from == Side::Server {
             return Ok(Step::Drop);
@@ -275,38 +276,87 @@ impl Relay {
         Ok(Step::Refused(Refused::Global(filter::name(request.kind))))
     }
 
+    /// The client wants the server to listen.
+    fn listen<'m>(&mut self, at: Endpoint<'m>, want_reply: bool) -> Result<Step<'m>, RelayError> {
+        if self.listeners.is_full() {
+            self.fail_global(Side::Client, want_reply)?;
+            return Ok(Step::Refused(Refused::Global("too many listeners".to_owned())));
+        }
+        let ticket = Ticket { place: Place::Listen(Listener::of(&at)), want_reply };
+        Ok(Step::Judge(Case { channel: None, wish: Wish::Listen { at }, ticket }))
+    }
+
+    /// The client wants the server to listen there no more.
+    fn listen_no_more<'m>(
+        &mut self,
+        at: &Endpoint<'_>,
+        want_reply: bool,
+    ) -> Result<Step<'m>, RelayError> {
+        let listener = Listener::of(at);
+        if !self.listeners.has(&listener) {
+            self.fail_global(Side::Client, want_reply)?;
+            return Ok(Step::Refused(Refused::Global("end of listening".to_owned())));
+        }
+        if want_reply {
+            self.globals.client.expect(GlobalAsked::Cancel(listener))?;
+        } else {
+            self.listeners.remove(&listener);
+        }
+        Ok(Step::Forward(Seen::Nothing))
+    }
+
+    fn fail_global(&mut self, from: Side, want_reply: bool) -> Result<(), RelayError> {
+        if want_reply {
+            let due = self.globals.of(from).answer(global::failure())?;
+            self.answers.of(from).extend(due);
+        }
+        Ok(())
+    }
+
     fn global_reply<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let to = from.other();
         let (replied, due) = self.globals.of(to).replied(message)?;
         self.answers.of(to).extend(due);
-        match replied {
-            Replied::Passes => Ok(Step::Forward(Seen::Nothing)),
-            Replied::Waits => Ok(Step::Drop),
+        let (asked, step) = match replied {
+            Replied::Passes(asked) => (asked, Step::Forward(Seen::Nothing)),
+            Replied::Waits(asked) => (asked, Step::Drop),
             Replied::ForUs => {
                 self.refusal_read();
-                Ok(Step::Drop)
+                return Ok(Step::Drop);
             }
+        };
+        let succeeded = message.first() == Some(&number::REQUEST_SUCCESS);
+        match asked {
+            GlobalAsked::Listen(listener) if succeeded => {
+                self.listeners.add(filter::chosen(listener, message)?);
+            }
+            GlobalAsked::Cancel(listener) if succeeded => self.listeners.remove(&listener),
+            GlobalAsked::Plain | GlobalAsked::Listen(_) | GlobalAsked::Cancel(_) => {}
         }
+        Ok(step)
     }
 
     fn open<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let open = Open::parse(message)?;
-        let refusal = match (from, open.kind) {
-            (Side::Client, b"session") if self.table.is_full() => {
-                Some((OpenFailure::Shortage, "too many channels are open"))
-            }
-            (Side::Client, b"session") => None,
-            (_, kind) if filter::is_known_channel(kind) => {
-                Some((OpenFailure::Prohibited, "not permitted by the gateway's channel policy"))
-            }
-            _ => Some((OpenFailure::UnknownKind, "unknown channel type")),
+        let opening = if self.table.is_full() {
+            Opening::Refused(OpenFailure::Shortage, "too many channels are open")
+        } else {
+            self.opening(from, &open)?
         };
-        if let Some((reason, text)) = refusal {
-            self.answers.of(from).push(channel::open_failure(open.sender, reason, text));
-            return Ok(Step::Refused(Refused::Channel(filter::name(open.kind))));
-        }
+        let (kind, wish) = match opening {
+            Opening::Session => (Kind::Session, None),
+            Opening::Forward(wish) => (Kind::Forward, Some(wish)),
+            Opening::Refused(reason, text) => {
+                self.answers.of(from).push(channel::open_failure(open.sender, reason, text));
+                return Ok(Step::Refused(Refused::Channel(filter::name(open.kind))));
+            }
+        };
         let credit = Ledger::open(open.window_bytes, open.packet_bytes_max)?;
-        self.table.open(open.sender, credit)?;
+        let id = self.table.open(from, open.sender, kind, credit)?;
+        if let Some(wish) = wish {
+            let ticket = Ticket { place: Place::Open(id), want_reply: true };
+            return Ok(Step::Judge(Case { channel: Some(id), wish, ticket }));
+        }
         let packet_bytes_max = credit.packet_bytes_max();
         if packet_bytes_max == open.packet_bytes_max {
             return Ok(Step::Forward(Seen::Nothing));
@@ -314,12 +364,32 @@ impl Relay {
         Ok(Step::Replace(Open { packet_bytes_max, ..open }.encode(), Seen::Nothing))
     }
 
+    /// What an opening is, by its type and by what the client was granted before.
+    fn opening<'m>(&mut self, from: Side, open: &Open<'m>) -> Result<Opening<'m>, RelayError> {
+        let opening = filter::opening(from, open)?;
+        let granted = match &opening {
+            Opening::Forward(Wish::Accepted { at, .. }) => self.listeners.allows(at),
+            Opening::Forward(Wish::AgentUse) => self.table.has_agent(),
+            Opening::Forward(Wish::X11Use { .. }) => self.table.take_display(),
+            Opening::Session | Opening::Forward(_) | Opening::Refused(..) => true,
+        };
+        Ok(if granted { opening } else { filter::PROHIBITED })
+    }
+
     fn confirmation<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
-        only_server(from, number::CHANNEL_OPEN_CONFIRMATION)?;
         let confirmation = Confirmation::parse(message)?;
         let credit = Ledger::open(confirmation.window_bytes, confirmation.packet_bytes_max)?;
-        let channel = self.table.confirm(confirmation.recipient, confirmation.sender, credit)?;
-        let seen = Seen::Opened { channel, open: true };
+        let Confirmation { recipient, sender, .. } = confirmation;
+        let channel = self.table.confirm(from, recipient, sender, credit)?;
+        let seen = Seen::Opened { channel: channel.id, open: true };
+        if channel.alias.is_some() {
+            // The client has had a confirmation; what it lacks is the credit.
+            let (limit, needed) = (credit.packet_bytes_max(), EARLY_PACKET_BYTES_MAX);
+            if limit < needed {
+                return Err(RelayError::SmallPackets { limit, needed });
+            }
+            return Ok(Step::Replace(channel::adjust(recipient, confirmation.window_bytes), seen));
+        }
         let packet_bytes_max = credit.packet_bytes_max();
         if packet_bytes_max == confirmation.packet_bytes_max {
             return Ok(Step::Forward(seen));
@@ -328,151 +398,67 @@ impl Relay {
     }
 
     fn open_failure<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
-        only_server(from, number::CHANNEL_OPEN_FAILURE)?;
-        let channel = self.table.refused(channel::recipient(message)?)?;
-        Ok(Step::Forward(Seen::Opened { channel, open: false }))
+        let channel = self.table.refused(from, channel::recipient(message)?)?;
+        if channel.alias.is_some() {
+            return Err(RelayError::EarlyRefused);
+        }
+        Ok(Step::Forward(Seen::Opened { channel: channel.id, open: false }))
     }
 
-    fn adjust<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
-        let recipient = channel::recipient(message)?;
-        let bytes = channel::parse_adjust(message)?;
-        let channel = self.table.named(from, recipient)?;
-        not_closed(channel, from, number::CHANNEL_WINDOW_ADJUST)?;
-        match channel.towards.of(from).grant(bytes)? {
-            passed if passed == bytes => Ok(Step::Forward(Seen::Nothing)),
-            0 => Ok(Step::Drop),
-            passed => Ok(Step::Replace(channel::adjust(recipient, passed), Seen::Nothing)),
-        }
-    }
-
-    fn data<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
-        let recipient = channel::recipient(message)?;
-        let (extended, bytes) = channel::parse_data(message)?;
-        let channel = self.table.named(from, recipient)?;
-        if *channel.ended.of(from) != Ended::Nothing {
-            return Err(RelayError::AfterEnd { number: number::CHANNEL_DATA });
-        }
-        channel.towards.of(from.other()).spend(bytes.len())?;
-        if has_closed(channel, from.other()) {
-            return Ok(Step::Drop);
-        }
-        if channel.stage != Stage::Started {
-            return self.unstarted(from, recipient, bytes.len());
-        }
-        let stream = match (from, extended) {
-            (Side::Client, _) => Stream::Stdin,
-            (Side::Server, None) => Stream::Stdout,
-            (Side::Server, Some(_)) => Stream::Stderr,
-        };
-        Ok(Step::Forward(Seen::Data { channel: channel.id, stream, bytes }))
-    }
-
-    /// Data on a channel whose program was refused, or not yet asked for: a client that did not
-    /// wait for the reply loses it and has its credit back; a server has nothing to say there.
-    fn unstarted<'m>(
+    /// A message that names a channel.
+    fn on_channel<'m>(
         &mut self,
         from: Side,
-        recipient: u32,
-        bytes: usize,
+        number: u8,
+        message: &'m [u8],
     ) -> Result<Step<'m>, RelayError> {
-        let channel = self.table.named(from, recipient)?;
-        if from == Side::Server {
-            return Err(RelayError::NotStarted);
-        }
-        let credit = u32::try_from(bytes).unwrap_or(u32::MAX);
-        channel.towards.server.grant(credit)?;
-        self.answers.client.push(channel::adjust(channel.client, credit));
-        Ok(Step::Drop)
-    }
-
-    fn eof<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
         let channel = self.table.named(from, channel::recipient(message)?)?;
-        let ended = channel.ended.of(from);
-        if *ended != Ended::Nothing {
-            return Err(RelayError::AfterEnd { number: number::CHANNEL_EOF });
+        let id = channel.id;
+        if *channel.ended.of(from) == Ended::Everything {
+            return Err(RelayError::AfterEnd { number });
         }
-        *ended = Ended::Data;
-        Ok(Step::Forward(Seen::Eof { channel: channel.id, from }))
-    }
-
-    fn close<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
-        let channel = self.table.named(from, channel::recipient(message)?)?;
-        not_closed(channel, from, number::CHANNEL_CLOSE)?;
-        *channel.ended.of(from) = Ended::Everything;
-        let seen = Seen::Closed { channel: channel.id, from };
-        if *channel.ended.of(from.other()) == Ended::Everything {
-            let client = channel.client;
-            self.table.remove(client);
+        // Credit overtakes nothing.
+        if from == Side::Client && channel.waits && number != number::CHANNEL_WINDOW_ADJUST {
+            return Ok(Step::Hold(Held::Channel(id)));
         }
-        Ok(Step::Forward(seen))
-    }
-
-    fn request<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
-        let request = Request::parse(message)?;
-        let channel = self.table.named(from, request.recipient)?;
-        not_closed(channel, from, number::CHANNEL_REQUEST)?;
-        if has_closed(channel, from.other()) {
-            return Ok(Step::Drop);
-        }
-        if from == Side::Client
-            && channel.stage != Stage::Started
-            && let Some(program) = filter::program(&request)?
-        {
-            let (client, want_reply) = (channel.client, request.want_reply);
-            return Ok(Step::Judge(Start { channel: channel.id, program, client, want_reply }));
-        }
-        if let Some(seen) = self.rules.passes_request(from, channel.id, &request)? {
-            if request.want_reply {
-                channel.replies.of(from).expect()?;
+        let real = channel.alias.filter(|_alias| from == Side::Client);
+        let real = real.map(|_alias| channel.numbers.server);
+        let mut flow = Flow { from, channel, answers: &mut self.answers };
+        let step = match number {
+            number::CHANNEL_WINDOW_ADJUST => flow.adjust(message),
+            number::CHANNEL_DATA | number::CHANNEL_EXTENDED_DATA => flow.data(message),
+            number::CHANNEL_EOF => flow.eof(),
+            number::CHANNEL_REQUEST => flow.request(&self.rules, message),
+            number::CHANNEL_CLOSE => {
+                let step = flow.close();
+                if flow.channel.ended.of(from.other()) == &Ended::Everything {
+                    self.table.remove(id);
+                }
+                Ok(step)
             }
-            return Ok(Step::Forward(seen));
-        }
-        if request.want_reply {
-            let failure = channel::reply(channel.number(from), false);
-            let due = channel.replies.of(from).answer(failure)?;
-            self.answers.of(from).extend(due);
-        }
-        Ok(Step::Refused(Refused::Request(filter::name(request.kind))))
-    }
-
-    fn reply<'m>(&mut self, from: Side, message: &'m [u8]) -> Result<Step<'m>, RelayError> {
-        let channel = self.table.named(from, channel::recipient(message)?)?;
-        let to = from.other();
-        let failed = message.first() == Some(&number::CHANNEL_FAILURE);
-        if failed && channel.replies.of(to).next_is_start() {
-            // The server did not start it; the client may ask for another, to be judged again.
-            channel.stage = Stage::Idle;
-        }
-        let (replied, due) = channel.replies.of(to).replied(message)?;
-        self.answers.of(to).extend(due);
-        match replied {
-            Replied::Passes => Ok(Step::Forward(Seen::Nothing)),
-            Replied::Waits => Ok(Step::Drop),
-            // No request of ours goes out on a channel.
-            Replied::ForUs => Err(RelayError::UnsolicitedReply),
-        }
+            _ => flow.reply(message),
+        }?;
+        Ok(match (step, real) {
+            (Step::Forward(seen), Some(real)) => Step::Replace(to_channel(message, real), seen),
+            (Step::Replace(message, seen), Some(real)) => {
+                Step::Replace(to_channel(&message, real), seen)
+            }
+            (step, _) => step,
+        })
     }
 }
 
-/// Channels are opened by clients alone, so only servers confirm or refuse them.
-const fn only_server(from: Side, number: u8) -> Result<(), RelayError> {
-    match from {
-        Side::Server => Ok(()),
-        Side::Client => Err(RelayError::Illegal { number }),
+/// A channel message with another number of its channel.
+fn to_channel(message: &[u8], number: u32) -> Vec<u8> {
+    let mut renumbered = message.to_vec();
+    if let Some(field) = renumbered.get_mut(RECIPIENT) {
+        field.copy_from_slice(&number.to_be_bytes());
     }
+    renumbered
 }
 
-/// Whether a peer will not take anything more on a channel but the other's CLOSE.
-fn has_closed(channel: &mut Channel, side: Side) -> bool {
-    *channel.ended.of(side) == Ended::Everything
-}
-
-fn not_closed(channel: &mut Channel, from: Side, number: u8) -> Result<(), RelayError> {
-    match channel.ended.of(from) {
-        Ended::Nothing | Ended::Data => Ok(()),
-        Ended::Everything => Err(RelayError::AfterEnd { number }),
-    }
-}
+/// Where a channel message names its channel (RFC 4254 section 5).
+const RECIPIENT: std::ops::Range<usize> = 1..5;
 
 #[cfg(test)]
 mod tests;

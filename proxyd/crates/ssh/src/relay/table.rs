@@ -7,34 +7,77 @@ use super::replies::Replies;
 use super::{ChannelId, RelayError, Side};
 use crate::limits::CHANNELS_MAX;
 
-/// How far a channel's own session has come.
+/// How far a channel has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The server has not confirmed it.
+    /// Nobody has confirmed it.
     Opening,
-    /// Open; no program was started on it, so no data may pass.
+    /// A session is open; no program was started on it, so no data may pass.
     Idle,
-    /// A program was started by permission of the policy.
+    /// Data may pass: a program was started, or the channel is no session.
     Started,
 }
 
-/// One channel, opened by the client.
+/// What a channel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Programs (RFC 4254 section 6).
+    Session,
+    /// A forwarded connection, to an agent or a display too.
+    Forward,
+}
+
+/// What an answer to a request on a channel means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Nothing here.
+    Plain,
+    /// A program runs.
+    Start,
+    /// The server may open channels to the client's agent.
+    Agent,
+    /// The server may open channels to the client's display.
+    X11,
+}
+
+/// Channels to the client's display that the server may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Display {
+    /// None.
+    Closed,
+    /// One.
+    Once,
+    /// Any number.
+    Open,
+}
+
+/// One channel.
 #[derive(Debug)]
 pub(super) struct Channel {
     /// Its number in the record; never used twice on a connection.
     pub id: ChannelId,
+    /// Who opened it.
+    pub opener: Side,
+    /// What it is for.
+    pub kind: Kind,
     /// How far it has come.
     pub stage: Stage,
-    /// The client's number.
-    pub client: u32,
-    /// The server's number, from its confirmation on.
-    pub server: u32,
+    /// The number that each peer gave it; that of the confirming peer counts from then on.
+    pub numbers: PerSide<u32>,
+    /// The number by which the client knows the server's end, where that is one of ours.
+    pub alias: Option<u32>,
     /// Credit towards each peer.
     pub towards: PerSide<Ledger>,
     /// Requests of each peer that have no reply yet.
-    pub replies: PerSide<Replies>,
+    pub replies: PerSide<Replies<Asked>>,
     /// What each peer has ended.
     pub ended: PerSide<Ended>,
+    /// Whether a request of the client waits for its verdict, and so does what comes after it.
+    pub waits: bool,
+    /// Whether the server may open channels to the client's agent.
+    pub agent: bool,
+    /// Whether the server may open channels to the client's display.
+    pub display: Display,
 }
 
 /// What one peer will not send any more.
@@ -73,17 +116,17 @@ impl Channel {
     #[must_use]
     pub(super) const fn number(&self, side: Side) -> u32 {
         match side {
-            Side::Client => self.client,
-            Side::Server => self.server,
+            Side::Client => self.numbers.client,
+            Side::Server => self.numbers.server,
         }
     }
 }
 
-/// All channels, by the client's number, with a way from the server's.
+/// All channels, with a way from the number of either peer.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    channels: HashMap<u32, Channel>,
-    by_server: HashMap<u32, u32>,
+    channels: HashMap<ChannelId, Channel>,
+    by_number: PerSide<HashMap<u32, ChannelId>>,
     opened: u32,
 }
 
@@ -94,85 +137,139 @@ impl Table {
         self.channels.len() >= CHANNELS_MAX
     }
 
-    /// A channel the client opens under its number `client`, with its credit.
-    pub(super) fn open(&mut self, client: u32, credit: Ledger) -> Result<ChannelId, RelayError> {
-        if self.channels.contains_key(&client) {
-            return Err(RelayError::NumberInUse { number: client });
+    /// A channel that `opener` opens under its own number, with the credit it gives.
+    pub(super) fn open(
+        &mut self,
+        opener: Side,
+        number: u32,
+        kind: Kind,
+        credit: Ledger,
+    ) -> Result<ChannelId, RelayError> {
+        if self.by_number.of(opener).contains_key(&number) {
+            return Err(RelayError::NumberInUse { number });
         }
         let id = ChannelId(self.opened);
         self.opened = self.opened.saturating_add(1);
         let channel = Channel {
             id,
+            opener,
+            kind,
             stage: Stage::Opening,
-            client,
-            server: 0,
-            // The server's side is put in place by its confirmation.
+            numbers: PerSide { client: number, server: number },
+            alias: None,
+            // The other side's credit is put in place by its confirmation.
             towards: PerSide { client: credit, server: credit },
             replies: PerSide::default(),
             ended: PerSide::default(),
+            waits: false,
+            agent: false,
+            display: Display::Closed,
         };
-        self.channels.insert(client, channel);
+        self.channels.insert(id, channel);
+        self.by_number.of(opener).insert(number, id);
         Ok(id)
     }
 
-    /// The server confirmed the channel under its own number.
+    /// The client knows the server's end of a channel that it opens by this number of ours already.
+    pub(super) fn set_alias(&mut self, client: u32, alias: u32) -> Result<(), RelayError> {
+        let id = self.opening(Side::Server, client)?;
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel.alias = Some(alias);
+        }
+        self.by_number.server.insert(alias, id);
+        Ok(())
+    }
+
+    /// `from` confirmed a channel of the other peer under its own number.
     pub(super) fn confirm(
         &mut self,
-        client: u32,
-        server: u32,
+        from: Side,
+        recipient: u32,
+        number: u32,
         credit: Ledger,
-    ) -> Result<ChannelId, RelayError> {
-        if self.by_server.contains_key(&server) {
-            return Err(RelayError::NumberInUse { number: server });
+    ) -> Result<&mut Channel, RelayError> {
+        if self.by_number.of(from).contains_key(&number) {
+            return Err(RelayError::NumberInUse { number });
         }
-        let channel = self.opening(client)?;
-        channel.stage = Stage::Idle;
-        channel.server = server;
-        channel.towards.server = credit;
-        let id = channel.id;
-        self.by_server.insert(server, client);
-        Ok(id)
+        let id = self.opening(from, recipient)?;
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return Err(RelayError::UnknownChannel { number: recipient });
+        };
+        channel.stage = match channel.kind {
+            Kind::Session => Stage::Idle,
+            Kind::Forward => Stage::Started,
+        };
+        *channel.numbers.of(from) = number;
+        *channel.towards.of(from) = credit;
+        if channel.alias.is_none() {
+            self.by_number.of(from).insert(number, id);
+        }
+        Ok(channel)
     }
 
-    /// The server refused the channel.
-    pub(super) fn refused(&mut self, client: u32) -> Result<ChannelId, RelayError> {
-        let id = self.opening(client)?.id;
-        self.channels.remove(&client);
-        Ok(id)
+    /// `from` refused a channel of the other peer.
+    pub(super) fn refused(&mut self, from: Side, recipient: u32) -> Result<Channel, RelayError> {
+        let id = self.opening(from, recipient)?;
+        self.remove(id).ok_or(RelayError::UnknownChannel { number: recipient })
     }
 
     /// The confirmed channel that a message from `from` names by the other peer's number.
     pub(super) fn named(&mut self, from: Side, number: u32) -> Result<&mut Channel, RelayError> {
-        let unknown = RelayError::UnknownChannel { number };
-        let client = match from {
-            Side::Server => number,
-            Side::Client => match self.by_server.get(&number) {
-                Some(client) => *client,
-                None => return Err(unknown),
-            },
+        let found = match self.by_number.of(from.other()).get(&number) {
+            Some(id) => self.channels.get_mut(id),
+            None => None,
         };
-        match self.channels.get_mut(&client) {
-            Some(channel) if channel.stage != Stage::Opening => Ok(channel),
+        match found {
+            Some(channel) if channel.stage != Stage::Opening || channel.waits => Ok(channel),
+            Some(_) | None => Err(RelayError::UnknownChannel { number }),
+        }
+    }
+
+    /// The channel with this number in the record, while it is there.
+    pub(super) fn get(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.channels.get_mut(&id)
+    }
+
+    /// Whether the server may open a channel to the client's agent.
+    #[must_use]
+    pub(super) fn has_agent(&self) -> bool {
+        self.channels.values().any(|channel| channel.agent)
+    }
+
+    /// Takes leave for one channel to the client's display, if there is any.
+    pub(super) fn take_display(&mut self) -> bool {
+        let open = |channel: &&mut Channel| channel.display != Display::Closed;
+        let Some(channel) = self.channels.values_mut().find(open) else { return false };
+        if channel.display == Display::Once {
+            channel.display = Display::Closed;
+        }
+        true
+    }
+
+    /// Forgets a channel.
+    pub(super) fn remove(&mut self, id: ChannelId) -> Option<Channel> {
+        let channel = self.channels.remove(&id)?;
+        for (side, number) in [
+            (Side::Client, channel.numbers.client),
+            (Side::Server, channel.alias.unwrap_or(channel.numbers.server)),
+        ] {
+            // The opener's number stands for both until there is a confirmation.
+            if self.by_number.of(side).get(&number) == Some(&id) {
+                self.by_number.of(side).remove(&number);
+            }
+        }
+        Some(channel)
+    }
+
+    /// The channel that waits for `from` to confirm it.
+    fn opening(&mut self, from: Side, recipient: u32) -> Result<ChannelId, RelayError> {
+        let unknown = RelayError::UnknownChannel { number: recipient };
+        let Some(&id) = self.by_number.of(from.other()).get(&recipient) else {
+            return Err(unknown);
+        };
+        match self.channels.get(&id) {
+            Some(channel) if channel.stage == Stage::Opening && channel.opener != from => Ok(id),
             Some(_) | None => Err(unknown),
-        }
-    }
-
-    /// The confirmed channel with this number of the client.
-    pub(super) fn of_client(&mut self, client: u32) -> Result<&mut Channel, RelayError> {
-        self.named(Side::Server, client)
-    }
-
-    /// Forgets a channel that both peers have closed.
-    pub(super) fn remove(&mut self, client: u32) {
-        if let Some(channel) = self.channels.remove(&client) {
-            self.by_server.remove(&channel.server);
-        }
-    }
-
-    fn opening(&mut self, client: u32) -> Result<&mut Channel, RelayError> {
-        match self.channels.get_mut(&client) {
-            Some(channel) if channel.stage == Stage::Opening => Ok(channel),
-            Some(_) | None => Err(RelayError::UnknownChannel { number: client }),
         }
     }
 }

@@ -49,7 +49,7 @@ pub enum Seen<'m> {
         /// Its name without `SIG`; `BREAK` for a break (RFC 4335).
         name: &'m [u8],
     },
-    /// The server confirmed or refused the channel that the client asked for.
+    /// The other peer confirmed or refused a channel.
     Opened {
         /// Which.
         channel: ChannelId,
@@ -69,6 +69,8 @@ pub enum Seen<'m> {
         channel: ChannelId,
         /// Who.
         from: Side,
+        /// Whether the other had closed its side before.
+        last: bool,
     },
     /// The program ended by itself.
     ExitStatus {

@@ -196,6 +196,14 @@ impl Leg {
         self.post(&[writer.as_bytes()])
     }
 
+    /// Sends something that means nothing (`SSH_MSG_IGNORE`), so that a peer that waits for us
+    /// knows that we are there.
+    pub fn sign_of_life(&mut self) -> Result<(), Error> {
+        let mut writer = Writer::message(number::IGNORE);
+        writer.string(b"");
+        self.post(&[writer.as_bytes()])
+    }
+
     /// What is to be written.
     #[must_use]
     pub fn out(&self) -> &[u8] {

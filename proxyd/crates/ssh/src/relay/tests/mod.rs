@@ -1,14 +1,34 @@
 //! The relay by tables of messages: what goes on, what is answered, what ends the connection.
 
+mod forwards;
+mod model;
+
+use super::tap::Stream;
 use super::*;
 use crate::cursor::Writer;
+use crate::message::channel::data;
 
 fn relay() -> Relay {
     Relay::new(Rules { environment: vec!["LANG".to_owned(), "LC_*".to_owned()] })
 }
 
 fn open(kind: &[u8], sender: u32, packet_bytes_max: u32) -> Vec<u8> {
-    Open { kind, sender, window_bytes: 100, packet_bytes_max, details: b"" }.encode()
+    open_with(kind, sender, packet_bytes_max, b"")
+}
+
+fn open_with(kind: &[u8], sender: u32, packet_bytes_max: u32, details: &[u8]) -> Vec<u8> {
+    Open { kind, sender, window_bytes: 100, packet_bytes_max, details }.encode()
+}
+
+fn address(host: &[u8], port: u32) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.string(host).u32(port);
+    writer.into_bytes()
+}
+
+/// Where a connection goes, or came in, and where it comes from.
+fn two_addresses() -> Vec<u8> {
+    [address(b"10.9.9.9", 80), address(b"127.0.0.1", 5000)].concat()
 }
 
 fn confirm(recipient: u32, sender: u32) -> Vec<u8> {
@@ -25,12 +45,6 @@ fn request(recipient: u32, kind: &[u8], want_reply: bool, details: &[u8]) -> Vec
 fn text(value: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new();
     writer.string(value);
-    writer.into_bytes()
-}
-
-fn data(recipient: u32, bytes: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::message(number::CHANNEL_DATA);
-    writer.u32(recipient).string(bytes);
     writer.into_bytes()
 }
 
@@ -56,9 +70,9 @@ fn started() -> Relay {
     let mut relay = with_session();
     let message = request(9, b"shell", true, b"");
     let step = relay.receive(Side::Client, &message).unwrap();
-    let Step::Judge(start) = step else { panic!("{step:?}") };
-    assert_eq!(start.program, Program::Shell);
-    relay.allow(&start).unwrap();
+    let Step::Judge(case) = step else { panic!("{step:?}") };
+    assert_eq!(case.wish, Wish::Program(Program::Shell));
+    relay.allow(&case.ticket, &message).unwrap();
     relay
 }
 
@@ -99,9 +113,9 @@ fn a_refused_program_is_told_in_order() {
     assert!(matches!(step, Step::Forward(Seen::Terminal { .. })), "{step:?}");
     let exec = request(9, b"exec", true, &text(b"id"));
     let step = relay.receive(Side::Client, &exec).unwrap();
-    let Step::Judge(start) = step else { panic!("{step:?}") };
-    assert_eq!(start.program, Program::Exec(b"id"));
-    relay.refuse(&start, "no\n").unwrap();
+    let Step::Judge(case) = step else { panic!("{step:?}") };
+    assert_eq!(case.wish, Wish::Program(Program::Exec(b"id")));
+    relay.refuse(&case.ticket, "no\n").unwrap();
     // The text comes at once, the refusal only after the reply to the terminal's request and after
     // the client has answered what was sent behind the text.
     let text = channel::stderr(7, b"no\n");
@@ -127,14 +141,12 @@ fn a_refused_program_is_told_in_order() {
 fn what_a_channel_request_becomes() {
     let variable = |name: &[u8]| [text(name), text(b"value")].concat();
     let size = [80_u32, 24, 0, 0].map(u32::to_be_bytes).concat();
-    let cases: [(&str, Side, &[u8], Vec<u8>, bool); 12] = [
+    let cases: [(&str, Side, &[u8], Vec<u8>, bool); 10] = [
         ("named variable", Side::Client, b"env", variable(b"LANG"), true),
         ("starred variable", Side::Client, b"env", variable(b"LC_ALL"), true),
         ("other variable", Side::Client, b"env", variable(b"LD_PRELOAD"), false),
         ("resize", Side::Client, b"window-change", size, true),
         ("signal", Side::Client, b"signal", text(b"INT"), true),
-        ("agent", Side::Client, b"auth-agent-req@openssh.com", Vec::new(), false),
-        ("x11", Side::Client, b"x11-req", Vec::new(), false),
         ("second program", Side::Client, b"exec", text(b"id"), false),
         ("unheard of", Side::Client, b"teleport", Vec::new(), false),
         ("exit status", Side::Server, b"exit-status", vec![0, 0, 0, 3], true),
@@ -160,17 +172,18 @@ fn what_a_channel_request_becomes() {
 
 #[test]
 fn channels_that_nobody_granted_are_refused() {
-    let cases: [(Side, &[u8], OpenFailure); 6] = [
-        (Side::Client, b"direct-tcpip", OpenFailure::Prohibited),
-        (Side::Client, b"direct-streamlocal@openssh.com", OpenFailure::Prohibited),
-        (Side::Client, b"nonsense", OpenFailure::UnknownKind),
-        (Side::Server, b"session", OpenFailure::Prohibited),
-        (Side::Server, b"forwarded-tcpip", OpenFailure::Prohibited),
-        (Side::Server, b"auth-agent@openssh.com", OpenFailure::Prohibited),
+    let cases: [(Side, &[u8], Vec<u8>, OpenFailure); 7] = [
+        (Side::Client, b"tun@openssh.com", Vec::new(), OpenFailure::Prohibited),
+        (Side::Client, b"nonsense", Vec::new(), OpenFailure::UnknownKind),
+        (Side::Client, b"auth-agent@openssh.com", Vec::new(), OpenFailure::Prohibited),
+        (Side::Server, b"session", Vec::new(), OpenFailure::Prohibited),
+        (Side::Server, b"forwarded-tcpip", two_addresses(), OpenFailure::Prohibited),
+        (Side::Server, b"x11", address(b"::1", 6010), OpenFailure::Prohibited),
+        (Side::Server, b"auth-agent@openssh.com", Vec::new(), OpenFailure::Prohibited),
     ];
-    for (from, kind, reason) in cases {
+    for (from, kind, details, reason) in cases {
         let mut relay = relay();
-        let message = open(kind, 3, 60);
+        let message = open_with(kind, 3, 60, &details);
         let step = relay.receive(from, &message).unwrap();
         assert!(matches!(step, Step::Refused(Refused::Channel(_))), "{kind:?}: {step:?}");
         let answers = relay.answers(from);
@@ -240,10 +253,9 @@ fn global_requests() {
         writer.string(kind).bool(true);
         writer.into_bytes()
     };
-    let cases: [(Side, &[u8], bool); 6] = [
+    let cases: [(Side, &[u8], bool); 5] = [
         (Side::Client, b"keepalive@openssh.com", true),
         (Side::Client, b"no-more-sessions@openssh.com", true),
-        (Side::Client, b"tcpip-forward", false),
         (Side::Client, b"hostkeys-prove-00@openssh.com", false),
         (Side::Server, b"keepalive@openssh.com", true),
         (Side::Server, b"hostkeys-00@openssh.com", false),
@@ -319,17 +331,27 @@ fn what_a_closed_peer_would_get_goes_nowhere() {
 }
 
 #[test]
+fn an_exit_status_may_cross_the_close_of_the_client() {
+    let mut relay = started();
+    relay.receive(Side::Server, &plain(number::CHANNEL_SUCCESS, 7)).unwrap();
+    relay.receive(Side::Client, &plain(number::CHANNEL_CLOSE, 9)).unwrap();
+    let message = request(7, b"exit-status", false, &[0, 0, 0, 3]);
+    let step = relay.receive(Side::Server, &message).unwrap();
+    assert!(matches!(step, Step::Forward(Seen::ExitStatus { status: 3, .. })), "{step:?}");
+}
+
+#[test]
 fn a_server_may_reply_before_a_refusal_was_read() {
     let mut relay = with_session();
     let refused = request(9, b"exec", true, &text(b"id"));
     let step = relay.receive(Side::Client, &refused).unwrap();
-    let Step::Judge(start) = step else { panic!("{step:?}") };
-    relay.refuse(&start, "no\n").unwrap();
+    let Step::Judge(case) = step else { panic!("{step:?}") };
+    relay.refuse(&case.ticket, "no\n").unwrap();
     relay.answers(Side::Client);
     let allowed = request(9, b"shell", true, b"");
     let step = relay.receive(Side::Client, &allowed).unwrap();
-    let Step::Judge(start) = step else { panic!("{step:?}") };
-    relay.allow(&start).unwrap();
+    let Step::Judge(case) = step else { panic!("{step:?}") };
+    relay.allow(&case.ticket, &allowed).unwrap();
     let success = plain(number::CHANNEL_SUCCESS, 7);
     let step = relay.receive(Side::Server, &success).unwrap();
     assert!(matches!(step, Step::Drop), "it waits: {step:?}");
@@ -346,8 +368,8 @@ fn a_program_that_the_server_lacks_may_be_followed_by_another() {
     {
         let message = request(9, kind, true, &text(b"sftp"));
         let step = relay.receive(Side::Client, &message).unwrap();
-        let Step::Judge(start) = step else { panic!("{step:?}") };
-        relay.allow(&start).unwrap();
+        let Step::Judge(case) = step else { panic!("{step:?}") };
+        relay.allow(&case.ticket, &message).unwrap();
         relay.receive(Side::Server, &plain(reply, 7)).unwrap();
     }
     let message = request(9, b"shell", true, b"");

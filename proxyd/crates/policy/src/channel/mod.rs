@@ -1,11 +1,14 @@
 //! Channel policies: which channels a user may open, where, and when.
 
+mod detail;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+pub use self::detail::{CommandPattern, Conditions, Detail, EndpointPattern};
 use crate::net::any_contains;
 use crate::pattern::Pattern;
 use crate::reason::DenyReason;
@@ -18,13 +21,35 @@ pub enum ChannelKind {
     SessionShell,
     /// One command (RFC 4254 section 6.5 "exec").
     SessionExec,
+    /// A command that is the far end of a file copy by `scp`.
+    SessionExecScp,
     /// File transfer by the "sftp" subsystem (RFC 4254 section 6.5 "subsystem").
     SessionSftp,
+    /// Any other subsystem.
+    SessionSubsystem,
+    /// The client's agent for the server's programs (OpenSSH's PROTOCOL.agent).
+    Agent,
+    /// The client's display for the server's programs (RFC 4254 section 6.3).
+    X11,
+    /// A connection through the server (RFC 4254 section 7.2).
+    LocalForward,
+    /// Connections that the server takes for the client (RFC 4254 section 7.1).
+    RemoteForward,
 }
 
 impl ChannelKind {
     /// Every kind.
-    pub const ALL: &[Self] = &[Self::SessionShell, Self::SessionExec, Self::SessionSftp];
+    pub const ALL: &[Self] = &[
+        Self::SessionShell,
+        Self::SessionExec,
+        Self::SessionExecScp,
+        Self::SessionSftp,
+        Self::SessionSubsystem,
+        Self::Agent,
+        Self::X11,
+        Self::LocalForward,
+        Self::RemoteForward,
+    ];
 
     /// The name in policies and records.
     #[must_use]
@@ -32,7 +57,13 @@ impl ChannelKind {
         match self {
             Self::SessionShell => "session-shell",
             Self::SessionExec => "session-exec",
+            Self::SessionExecScp => "session-exec-scp",
             Self::SessionSftp => "session-sftp",
+            Self::SessionSubsystem => "session-subsystem",
+            Self::Agent => "agent",
+            Self::X11 => "x11",
+            Self::LocalForward => "local-forward",
+            Self::RemoteForward => "remote-forward",
         }
     }
 }
@@ -58,6 +89,10 @@ pub struct ChannelRule {
     pub targets: Vec<IpNet>,
     /// When; absent: always.
     pub time: Option<Arc<TimePolicy>>,
+    /// Conditions on what the channel is opened for.
+    pub conditions: Conditions,
+    /// Whether somebody else has to approve of it first.
+    pub four_eyes: bool,
     /// Whether the channel is recorded.
     pub record: bool,
 }
@@ -92,6 +127,8 @@ pub struct ChannelRequest<'a> {
     pub remote_user: &'a str,
     /// Address of the server.
     pub target: IpAddr,
+    /// What it is opened for in detail.
+    pub detail: Detail<'a>,
 }
 
 /// An allowed channel.
@@ -99,6 +136,8 @@ pub struct ChannelRequest<'a> {
 pub struct ChannelGrant {
     /// Index of the rule that allowed it.
     pub rule: usize,
+    /// Whether somebody else has to approve of it first.
+    pub four_eyes: bool,
     /// Whether the channel is recorded.
     pub record: bool,
 }
@@ -117,7 +156,10 @@ pub fn judge(
     let mut nearest = Refusal::Kind;
     for (index, rule) in policy.rules.iter().enumerate() {
         match rule.judge(request, &local_time) {
-            Ok(()) => return Ok(ChannelGrant { rule: index, record: rule.record }),
+            Ok(()) => {
+                let ChannelRule { four_eyes, record, .. } = *rule;
+                return Ok(ChannelGrant { rule: index, four_eyes, record });
+            }
             Err(refusal) => nearest = nearest.max(refusal),
         }
     }
@@ -159,6 +201,7 @@ enum Refusal {
     Groups,
     RemoteUser,
     Target,
+    Detail(DenyReason),
     Time,
 }
 
@@ -171,6 +214,7 @@ impl Refusal {
             Self::Groups => DenyReason::GroupNotAllowed,
             Self::RemoteUser => DenyReason::RemoteUserNotAllowed,
             Self::Target => DenyReason::ServerNotAllowed,
+            Self::Detail(reason) => reason,
             Self::Time => DenyReason::OutsideTime,
         }
     }
@@ -191,6 +235,7 @@ impl ChannelRule {
         pass(self.remote_users.is_empty() || user_fits, Refusal::RemoteUser)?;
         let target_fits = any_contains(&self.targets, request.target);
         pass(self.targets.is_empty() || target_fits, Refusal::Target)?;
+        self.conditions.check(&request.detail).map_err(Refusal::Detail)?;
         self.check_time(local_time)
     }
 
@@ -231,6 +276,8 @@ mod tests {
             remote_users: vec![],
             targets: vec![],
             time: None,
+            conditions: Conditions::default(),
+            four_eyes: false,
             record: true,
         }
     }
@@ -342,6 +389,7 @@ mod tests {
                 gateway_groups: &groups,
                 remote_user: case.user,
                 target: case.target.parse().unwrap(),
+                detail: Detail::Nothing,
             };
             let got = judge(&policy, &request, case.clock).map(|_| ());
             assert_eq!(got, case.expected, "{}", case.name);
@@ -350,7 +398,7 @@ mod tests {
 
     #[test]
     fn first_rule_that_allows_decides() {
-        let unrecorded = ChannelRule { record: false, ..full_rule() };
+        let unrecorded = ChannelRule { record: false, four_eyes: true, ..full_rule() };
         let rules = vec![
             open_rule(ChannelKind::SessionSftp),
             unrecorded,
@@ -364,11 +412,12 @@ mod tests {
             gateway_groups: &groups,
             remote_user: "root",
             target: "10.2.0.9".parse().unwrap(),
+            detail: Detail::Nothing,
         };
         let grant = judge(&policy, &request, noon);
-        assert_eq!(grant, Ok(ChannelGrant { rule: 1, record: false }));
+        assert_eq!(grant, Ok(ChannelGrant { rule: 1, four_eyes: true, record: false }));
         let grant = judge(&policy, &request, evening);
-        assert_eq!(grant, Ok(ChannelGrant { rule: 2, record: true }));
+        assert_eq!(grant, Ok(ChannelGrant { rule: 2, four_eyes: false, record: true }));
         assert!(policy.records());
     }
 
@@ -386,6 +435,7 @@ mod tests {
             gateway_groups: &groups,
             remote_user: "root",
             target: "10.2.0.9".parse().unwrap(),
+            detail: Detail::Nothing,
         };
         assert_eq!(judge(&policy, &request, evening), Err(DenyReason::OutsideTime));
     }

@@ -1,0 +1,84 @@
+//! The server leg's key exchange, and whether the server is who it should be.
+
+use proxyd_policy::DenyReason;
+use proxyd_policy::admit::Admitted;
+use proxyd_policy::settings::Rekey;
+use proxyd_ssh::transport::{
+    Algorithms, ClientConfig, KeyAlgorithm, Leg, RekeyLimits, Version, fingerprint,
+};
+
+use super::Ssh;
+use super::greet::{VERSION, algorithms};
+use super::link::{Arrived, HostKeyShown, Link, LinkError};
+use super::login::lost;
+use crate::dial::TargetLink;
+use crate::session::Session;
+use crate::session::event::Event;
+use crate::session::stop::Stop;
+use crate::usermapping::Authorized;
+
+/// Key exchange with the server, and the verdict about its host key.
+pub(super) async fn handshake(
+    ssh: &Ssh,
+    session: &mut Session,
+    admitted: &Admitted,
+    authorized: &Authorized,
+    link: TargetLink,
+) -> Result<Link, Stop> {
+    let server = authorized.target().address();
+    let settings = &admitted.policy().settings.server_side;
+    let known = ssh.host_keys.known_types(server).await;
+    let known = known.map_err(|error| Stop::gateway("host-key", error))?;
+    let mut algorithms = algorithms(&settings.algorithms, Algorithms::for_servers());
+    if settings.legacy {
+        algorithms = algorithms.with_legacy();
+    }
+    // A server with several keys must not look changed because it was asked for another one.
+    let is_known = |algorithm: &KeyAlgorithm| known.iter().any(|k| k == algorithm.key_type());
+    algorithms.host_keys.sort_by_key(|algorithm| !is_known(algorithm));
+    let version = Version::new(VERSION).map_err(|error| Stop::gateway("login", error))?;
+    let rekey = match settings.rekey {
+        Rekey::On => RekeyLimits::recommended(),
+        Rekey::Off => RekeyLimits::unlimited(),
+    };
+    let config = ClientConfig { version, algorithms, rekey };
+    let leg = Leg::client(config, ssh.clock.now());
+    let mut link = Link::new(leg, link.into_stream(), ssh.clock);
+    let deadline = ssh.clock.now().saturating_add(ssh.limits.handshake);
+    loop {
+        match link.next(deadline).await.map_err(lost)? {
+            Arrived::Established => {
+                link.warn_unless_strict("server");
+                return Ok(link);
+            }
+            Arrived::Message(_) => return Err(Stop::server("login", LinkError::Closed)),
+            Arrived::HostKey(offer) => {
+                if let Err(stop) = judge(ssh, session, admitted, authorized, &offer).await {
+                    link.disconnect(HOST_KEY_NOT_VERIFIABLE, "host key not accepted").await;
+                    return Err(stop);
+                }
+                link.leg.accept_host_key();
+            }
+        }
+    }
+}
+
+/// RFC 4253 section 11.1.
+const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
+
+async fn judge(
+    ssh: &Ssh,
+    session: &mut Session,
+    admitted: &Admitted,
+    authorized: &Authorized,
+    offer: &HostKeyShown,
+) -> Result<(), Stop> {
+    let check = admitted.policy().settings.server_side.host_key_check;
+    let server = authorized.target().address();
+    let key_type = offer.algorithm.key_type();
+    let verdict = ssh.host_keys.judge(server, check, key_type, &offer.blob).await;
+    let verdict = verdict.map_err(|error| Stop::gateway("host-key", error))?;
+    let trust = verdict.map_or_else(DenyReason::code, crate::hostkeys::Trust::as_str);
+    session.note(Event::ServerIdentity { fingerprint: fingerprint(&offer.blob), trust });
+    verdict.map(|_trust| ()).map_err(Stop::from)
+}
