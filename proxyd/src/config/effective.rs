@@ -15,6 +15,7 @@ pub(super) fn effective(file: &File) -> String {
     write_list(&mut text, &file.user);
     write_list(&mut text, &file.usermapping_policy);
     write_list(&mut text, &file.channel_policy);
+    write_list(&mut text, &file.file_policy);
     write_list(&mut text, &file.time_policy);
     write_list(&mut text, &file.audit_policy);
     write_list(&mut text, &file.credential_store);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use proxyd_policy::channel::{ChannelKind, CommandPattern, EndpointPattern};
 use proxyd_policy::connection::{OnProxyDown, OnRecordingFailure, OnReload, Protocol};
+use proxyd_policy::files::{FileAccess, FileAction, PathPattern};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{HostPattern, PortRange};
 use proxyd_policy::pattern::Pattern;
@@ -19,7 +20,7 @@ use super::choice::{
 use super::keys::{Argon2idHash, Banner, PublicKeyLine, Recipient, Version};
 use super::section::Need::{Inside, Or, Required};
 use super::section::section;
-use super::value::{FilePath, Int, Name, NonEmpty, Port};
+use super::value::{FilePath, Int, Name, NonEmpty, Port, Size};
 
 /// Seconds in a day, the longest time limit.
 const DAY_S: u32 = 86_400;
@@ -62,6 +63,8 @@ section! {
         usermapping_policy: Vec<Usermapping> = Or(vec![]);
         /// Which channels may be opened.
         channel_policy: Vec<Channels> = Or(vec![]);
+        /// What may be done to which files over sftp and scp.
+        file_policy: Vec<Files> = Or(vec![]);
         /// When channels may be opened.
         time_policy: Vec<Time> = Or(vec![]);
         /// Who can open the trails.
@@ -285,8 +288,9 @@ section! {
         /// Ways to log in to the server, in the order in which they are tried. "publickey" uses the
         /// credential store. "publickey-agent" uses the keys of the agent that the client forwards
         /// (`ssh -A`): the client is let in before the server is, so it needs gateway
-        /// authentication, and only "publickey" may stand before it. With "password" first, a password that was right at the gateway is
-        /// tried at the server under the same user name before the user is asked for another.
+        /// authentication, and only "publickey" may stand before it. With "password" first, a
+        /// password that was right at the gateway is tried at the server under the same user name
+        /// before the user is asked for another.
         server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
             ServerMethod::KeyboardInteractive,
             ServerMethod::Password,
@@ -386,6 +390,40 @@ section! {
         four_eyes: bool = Or(false);
         /// Whether the channel is recorded.
         record: bool = Or(true);
+    }
+}
+
+section! {
+    /// What may be done to which files of a server over sftp and scp. What no rule allows is
+    /// refused. Symbolic links on the server are not followed: whoever may write in a place where
+    /// others made links may write to where they lead.
+    Files {
+        /// The policy's name.
+        name: Name = Required;
+        /// The rules; the first that fits decides.
+        rule: NonEmpty<FileRule> = Required;
+    }
+}
+
+section! {
+    /// Allows or refuses operations on paths. Both paths of a rename or link have to be allowed,
+    /// and opening for both reading and writing takes both. Closing a file, and asking for the full
+    /// form of a path, is always allowed.
+    FileRule {
+        /// What is done. "write" is also creating a file, cutting it and setting its size; "stat"
+        /// is also reading symbolic links; "link" is symbolic and hard links; "other" is extensions
+        /// of sftp that proxyd does not know, which have no paths.
+        operations: NonEmpty<FileAccess> = Required;
+        /// Paths on the server, without "." and "..". `*` is any characters within a name, and the
+        /// name `**` is any names, none too: "/srv/**" is /srv and all below. One without a leading
+        /// slash begins where the server starts the user. scp does not tell where that is: its
+        /// paths without a leading slash fit such patterns only. An empty list is every path.
+        paths: Vec<PathPattern> = Or(vec![]);
+        /// How many bytes of a file may be read, and how far into it may be written; 0 sets no
+        /// limit. With a limit, appending is refused, because it is not known what is there.
+        max_bytes: Size = Or(Size(0));
+        /// What becomes of it.
+        action: FileAction = Required;
     }
 }
 

@@ -9,6 +9,7 @@ mod convert;
 mod effective;
 mod entries;
 mod file;
+mod files;
 mod keys;
 mod resolve;
 mod section;
@@ -16,6 +17,7 @@ mod semantic;
 mod value;
 mod words;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use proxyd_policy::PolicySet;
 use proxyd_policy::connection::OnProxyDown;
+use proxyd_policy::files::FilePolicy;
 use proxyd_policy::gateway::PublicKey;
 use proxyd_policy::time::{LocalTime, Weekday};
 use toml::de::DeTable;
@@ -44,6 +47,8 @@ pub struct Config {
     pub storage: Storage,
     /// The policies.
     pub policy: Arc<PolicySet>,
+    /// The file policies by name.
+    pub file_policies: BTreeMap<String, Arc<FilePolicy>>,
     /// Problems that do not keep the file from being used.
     pub warnings: Report,
     /// The whole configuration as TOML, defaults written out, without secrets.
@@ -238,6 +243,7 @@ pub fn check(file: &Path, source: String) -> Result<Config, Report> {
             limits: resolved.limits,
             storage: resolved.storage,
             policy: Arc::new(resolved.policy),
+            file_policies: resolved.file_policies,
             warnings: report,
             effective: resolved.effective,
         }),

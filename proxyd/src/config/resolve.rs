@@ -1,5 +1,6 @@
 //! From the text of a file to the checked configuration, noting every problem on the way.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use proxyd_policy::audit::AuditPolicy;
 use proxyd_policy::channel::ChannelPolicy;
 use proxyd_policy::connection::{ConnectionPolicy, OnProxyDown};
 use proxyd_policy::credential::CredentialStore;
+use proxyd_policy::files::FilePolicy;
 use proxyd_policy::gateway::AuthenticationPolicy;
 use proxyd_policy::limits::CONNECTION_POLICIES_MAX;
 use proxyd_policy::settings::SshSettings;
@@ -19,7 +21,7 @@ use super::entries::Entries;
 use super::file::{self, File};
 use super::report::Problems;
 use super::value::{Node, Value as _};
-use super::{Limits, Steering, Storage, convert, semantic};
+use super::{Limits, Steering, Storage, convert, files, semantic};
 
 /// Everything a file says.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Resolved {
     pub(super) storage: Storage,
     /// The policies.
     pub(super) policy: PolicySet,
+    /// The file policies by name.
+    pub(super) file_policies: BTreeMap<String, Arc<FilePolicy>>,
     /// The file as TOML with its defaults, without secrets.
     pub(super) effective: String,
 }
@@ -75,6 +79,7 @@ fn resolve_file(directory: &Path, file: &File, problems: &mut Problems) -> Optio
             connection_policies: connections.into_iter().collect::<Option<_>>()?,
             users: users.complete()?,
         },
+        file_policies: policies.files.complete()?,
         effective: effective(file),
     })
 }
@@ -86,6 +91,7 @@ struct Policies {
     authentication: Entries<AuthenticationPolicy>,
     usermapping: Entries<UsermappingPolicy>,
     channels: Entries<ChannelPolicy>,
+    files: Entries<FilePolicy>,
     audit: Entries<AuditPolicy>,
     stores: Entries<CredentialStore>,
 }
@@ -119,6 +125,7 @@ impl Policies {
                 problems,
                 |section, problems| convert::channels(section, &times, problems),
             ),
+            files: Entries::new(&file.file_policy, |files| &files.name, problems, files::policy),
             audit: Entries::new(
                 &file.audit_policy,
                 |audit| &audit.name,

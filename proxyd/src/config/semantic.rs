@@ -183,8 +183,8 @@ fn check_agent(
     let name = &authentication.name;
     if authentication.gateway == GatewayAuthentication::None {
         let message = format!(
-            "authentication policy \"{name}\" uses the client's agent, which is asked only once the \
-             client is let in, and has no gateway authentication"
+            "authentication policy \"{name}\" uses the client's agent, which is asked only once \
+             the client is let in, and has no gateway authentication"
         );
         problems.error(&field.span, &field.key, message);
     }
@@ -194,8 +194,8 @@ fn check_agent(
     );
     if !fits {
         let message = format!(
-            "authentication policy \"{name}\" has methods beside \"publickey-agent\" that cannot be \
-             used with it: only \"publickey\" may stand, before it"
+            "authentication policy \"{name}\" has methods beside \"publickey-agent\" that cannot \
+             be used with it: only \"publickey\" may stand, before it"
         );
         problems.error(&field.span, &field.key, message);
     }

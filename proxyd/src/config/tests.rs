@@ -84,6 +84,21 @@ time = "office-hours"
 type = "session-sftp"
 targets = ["10.2.0.0/16"]
 
+[[file_policy]]
+name = "drop-box"
+[[file_policy.rule]]
+operations = ["read", "write"]
+paths = ["**/.ssh/**"]
+action = "refuse"
+[[file_policy.rule]]
+operations = ["write", "mkdir"]
+paths = ["/srv/in/**", "incoming/*"]
+max_bytes = 8_000_000_000
+action = "allow"
+[[file_policy.rule]]
+operations = ["list", "stat"]
+action = "allow"
+
 [[time_policy]]
 name = "office-hours"
 zone = "Europe/Budapest"
@@ -153,6 +168,10 @@ fn a_whole_file() {
     assert_eq!(by_name.settings.server_side.host_key_check, HostKeyCheck::AcceptFirst);
     let time = admins.channels.rules.first().and_then(|rule| rule.time.as_ref());
     assert_eq!(time.map(|time| time.name.as_str()), Some("office-hours"));
+    let files = config.file_policies.get("drop-box").unwrap();
+    assert_eq!(files.rules.len(), 3);
+    let limits: Vec<Option<u64>> = files.rules.iter().map(|rule| rule.bytes_max).collect();
+    assert_eq!(limits, [None, Some(8_000_000_000), None]);
     assert!(config.policy.user("alice").is_some_and(|user| user.groups == ["admins"]));
 }
 
@@ -164,6 +183,7 @@ fn the_effective_file_says_the_same_without_secrets() {
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAA";
     let again = accepted(&config.effective.replace("[hidden]", hash));
     assert_eq!(again.policy, config.policy);
+    assert_eq!(again.file_policies, config.file_policies);
     assert_eq!(again.steering, config.steering);
     assert_eq!(again.limits, config.limits);
     assert_eq!(again.storage, config.storage);
@@ -333,6 +353,54 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
         "[\"a-very-long-interface\"]",
         "steering.server_interfaces[0]: interface name of 21 bytes exceeds 15",
     ),
+    (
+        "operation on files",
+        "\"write\", \"mkdir\"",
+        "\"write\", \"execute\"",
+        "file_policy[0].rule[1].operations[1]: \"execute\" is not one of: \"read\", \"write\", \
+         \"list\", \"stat\", \"setstat\", \"remove\", \"rename\", \"mkdir\", \"rmdir\", \"link\", \
+         \"other\"",
+    ),
+    (
+        "pattern that no path fits",
+        "incoming/*",
+        "incoming/../*",
+        "file_policy[0].rule[1].paths[1]: \"incoming/../*\" has an empty name, \".\", \"..\" or \
+         a zero byte, so that no path fits it",
+    ),
+    (
+        "limit of a refusal",
+        "8_000_000_000\naction = \"allow\"",
+        "8_000_000_000\naction = \"refuse\"",
+        "file_policy[0].rule[1].max_bytes: is a limit of what is allowed, and this rule refuses",
+    ),
+    (
+        "limit of nothing",
+        "\"write\", \"mkdir\"",
+        "\"mkdir\"",
+        "file_policy[0].rule[1].max_bytes: is a limit of reading and writing, and this rule \
+         allows neither",
+    ),
+    (
+        "negative limit",
+        "8_000_000_000",
+        "-1",
+        "file_policy[0].rule[1].max_bytes: -1 is not an integer from 0 to 9223372036854775807",
+    ),
+    (
+        "paths of other operations",
+        "[\"list\", \"stat\"]",
+        "[\"other\"]\npaths = [\"/srv\"]",
+        "file_policy[0].rule[2].paths: no path of \"other\" operations is known, so that this \
+         rule allows nothing",
+    ),
+    (
+        "two file policies of one name",
+        "[[file_policy]]",
+        "[[file_policy]]\nname = \"drop-box\"\nrule = [{ operations = [\"read\"], action = \
+         \"allow\" }]\n[[file_policy]]",
+        "file_policy[1].name: \"drop-box\" is the name of an earlier entry too",
+    ),
     ("syntax", "[limits]", "[limits", ""),
 ];
 
@@ -431,6 +499,17 @@ fn a_policy_that_can_never_match_is_a_warning() {
     let warnings = lines(&config.warnings);
     let expected = "connection_policy[1].name: can never match, because the earlier \
                     \"linux-admins\" matches everything it would";
+    assert!(matches!(warnings.as_slice(), [one] if one.ends_with(expected)), "{warnings:?}");
+}
+
+#[test]
+fn a_file_rule_that_never_decides_is_a_warning() {
+    let source = good()
+        .replace("\"read\", \"write\"]\npaths = [\"**/.ssh/**\"]", "\"stat\"]")
+        .replace("[\"list\", \"stat\"]", "[\"stat\"]");
+    let warnings = lines(&accepted(&source).warnings);
+    let expected =
+        "file_policy[0].rule[2].operations: earlier rules decide about all of these on every path";
     assert!(matches!(warnings.as_slice(), [one] if one.ends_with(expected)), "{warnings:?}");
 }
 

@@ -128,6 +128,34 @@ impl<const MIN: u32, const MAX: u32> Value for Int<MIN, MAX> {
     }
 }
 
+/// A number of bytes that may be more than 4 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl Value for Size {
+    fn describe() -> String {
+        format!("integer from 0 to {}", i64::MAX)
+    }
+
+    fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
+        let Some(integer) = node.value.as_integer() else {
+            node.wrong_type(problems, &Self::describe());
+            return None;
+        };
+        // TOML promises no larger integers.
+        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let size = number.and_then(|number| u64::try_from(number).ok());
+        if size.is_none() {
+            node.error(problems, format!("{integer} is not an {}", Self::describe()));
+        }
+        size.map(Self)
+    }
+
+    fn write(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+}
+
 /// The name of a policy, user or group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name(pub(crate) String);

@@ -5,6 +5,7 @@ use proxyd_policy::channel::{ChannelKind, CommandPattern, EndpointPattern};
 use proxyd_policy::connection::{
     OnProxyDown, OnRecordingFailure, OnReload, Protocol, SourcePolicy,
 };
+use proxyd_policy::files::{FileAccess, FileAction, PathPattern};
 use proxyd_policy::gateway::{Backend, ServerMethod};
 use proxyd_policy::net::{Host, HostName, HostPattern, PortRange, parse_prefix};
 use proxyd_policy::pattern::Pattern;
@@ -57,6 +58,21 @@ words!(
     "remote-forward" => ChannelKind::RemoteForward
 );
 words!(
+    FileAccess:
+    "read" => FileAccess::Read,
+    "write" => FileAccess::Write,
+    "list" => FileAccess::List,
+    "stat" => FileAccess::Stat,
+    "setstat" => FileAccess::Setstat,
+    "remove" => FileAccess::Remove,
+    "rename" => FileAccess::Rename,
+    "mkdir" => FileAccess::Mkdir,
+    "rmdir" => FileAccess::Rmdir,
+    "link" => FileAccess::Link,
+    "other" => FileAccess::Other
+);
+words!(FileAction: "allow" => FileAction::Allow, "refuse" => FileAction::Refuse);
+words!(
     HostKeyType:
     "ed25519" => HostKeyType::Ed25519,
     "ecdsa" => HostKeyType::Ecdsa,
@@ -78,6 +94,7 @@ parsed!(
     EndpointPattern,
     "address, prefix, host name, \"*.domain\" or \"*\", with \":port\" or \":port-port\""
 );
+parsed!(PathPattern, "path, `*` and `**` for any characters and names");
 parsed!(Host, "address or host name");
 parsed!(HostName, "domain");
 parsed!(HostPattern, "address, prefix, host name or \"*.domain\"");

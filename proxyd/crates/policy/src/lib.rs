@@ -9,6 +9,7 @@ pub mod audit;
 pub mod channel;
 pub mod connection;
 pub mod credential;
+pub mod files;
 pub mod gateway;
 pub mod limits;
 pub mod net;

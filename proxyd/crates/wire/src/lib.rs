@@ -3,4 +3,7 @@
 //!
 //! Every function takes bytes as a peer sent them, bounds what it reads, and names what it refuses.
 
+pub mod files;
+pub mod scp;
+pub mod sftp;
 pub mod user_name;

@@ -1,8 +1,8 @@
 //! The login at the server by the keys of the client's own agent.
 //!
 //! An agent can be asked only through a channel, and channels come after the client is let in. So
-//! it is let in first, by what it has shown at the gateway, and its session is confirmed by us, with
-//! no credit, so that it can send no data. What it asks for is kept until the server is there.
+//! it is let in first, by what it has shown at the gateway, and its session is confirmed by us,
+//! with no credit, so that it can send no data. What it asks for is kept until the server is there.
 
 use proxyd_policy::DenyReason;
 use proxyd_ssh::agent::{AgentKey, Answer, Answers, RsaHash, keys_request, sign_request};

@@ -7,6 +7,7 @@
 mod agent;
 mod channels;
 mod client;
+pub mod files;
 mod greet;
 mod identify;
 mod link;

@@ -287,9 +287,10 @@ impl Driver<'_> {
                 _ => std::future::pending().await,
             }
         };
+        let waits = !self.passing.waits.is_empty();
         let recorded = tokio::select! {
             () = token.cancelled() => Ok(()),
-            (request, decision) = self.passing.session.decision(), if !self.passing.waits.is_empty() => {
+            (request, decision) = self.passing.session.decision(), if waits => {
                 return self.decided(request, decision);
             }
             ready = client.stream.readable(), if reads(client, server) => {
