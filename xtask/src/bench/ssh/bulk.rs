@@ -17,11 +17,11 @@ use crate::bench::report::Report;
 /// Rounds of each comparison.
 const ROUNDS: u32 = 5;
 
-/// MiB of one transfer; 512 take about a second.
-const BULK_MIB: u32 = 512;
+/// MiB of one transfer, which takes about half a second.
+const BULK_MIB: u32 = 256;
 
 /// MiB of one transfer through ssh-mitm, which takes as long for fewer.
-const BULK_MIB_SSH_MITM: u32 = 32;
+const BULK_MIB_SSH_MITM: u32 = 8;
 
 /// Bytes of a MiB.
 const MIB: u32 = 1 << 20;
@@ -63,7 +63,8 @@ impl Way {
             Self::DownRandom => {
                 r#"exec ssh -F "$C" "$H" 'test -s random || head -c 32M /dev/urandom >random
                 begin=$(date +%s%N)
-                left='"$BYTES"'; while [ $left -gt 0 ]; do cat random; left=$((left - 33554432)); done
+                left='"$BYTES"'
+                while [ $left -gt 0 ]; do head -c $left random; left=$((left - 33554432)); done
                 end=$(date +%s%N); echo $((end - begin)) >&2' >/dev/null"#
             }
         }
@@ -110,8 +111,11 @@ const fn mib(subject: Subject) -> u32 {
 fn one_way(stage: &Stage<'_>, cipher: Cipher, way: Way, report: &mut Report) -> Result<Turns<2>> {
     let case = way.case(cipher);
     println!("{case}");
-    let turns = turns::take(&Subject::ALL, ROUNDS, |subject, _round| {
+    let turns = turns::take(&Subject::ALL, ROUNDS, |subject, round| {
         let bytes = f64::from(mib(subject)) * f64::from(MIB);
+        if round == 0 && way != Way::Up {
+            check_arrival(stage, subject, bytes)?;
+        }
         let call = stage.script(subject, way.script())?.env("BYTES", &bytes.to_string());
         let before_s = stage.cpu_s(subject)?;
         let run = call.run(RUN_LIMIT)?.ok()?;
@@ -122,6 +126,16 @@ fn one_way(stage: &Stage<'_>, cipher: Cipher, way: Way, report: &mut Report) -> 
     turns.tell(report, &case, ("speed", "MB/s"), 0);
     turns.tell(report, &case, ("processor time at the gateway", "s/GiB"), 1);
     Ok(turns)
+}
+
+/// Fails where not everything arrives: whoever drops data is fast.
+fn check_arrival(stage: &Stage<'_>, subject: Subject, bytes: f64) -> Result<()> {
+    let script = r#"ssh -F "$C" "$H" "head -c $BYTES /dev/zero" | wc -c"#;
+    let call = stage.script(subject, script)?.env("BYTES", &bytes.to_string());
+    let arrived: f64 = call.run(RUN_LIMIT)?.ok()?.text().trim().parse()?;
+    let missing = bytes - arrived;
+    ensure!(missing == 0.0, "of a download of {bytes} bytes, {missing} did not arrive");
+    Ok(())
 }
 
 /// What the server has measured, which is the last thing it said.

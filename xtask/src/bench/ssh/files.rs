@@ -14,11 +14,11 @@ use crate::bench::report::Report;
 /// Rounds of each comparison.
 const ROUNDS: u32 = 3;
 
-/// Bytes of the file; it takes about a second.
-const FILE_BYTES: u32 = 400 << 20;
+/// Bytes of the file; it takes about half a second.
+const FILE_BYTES: u32 = 256 << 20;
 
 /// Bytes of the file for ssh-mitm, which takes as long for fewer.
-const FILE_BYTES_SSH_MITM: u32 = 16 << 20;
+const FILE_BYTES_SSH_MITM: u32 = 8 << 20;
 
 /// For one transfer.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
@@ -40,7 +40,9 @@ pub(super) fn measure(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         let turns = turns::take(&Subject::ALL, ROUNDS, |subject, _round| {
             let (file, bytes) = match subject {
                 Subject::SshMitm => ("small", FILE_BYTES_SSH_MITM),
-                _ => ("large", FILE_BYTES),
+                Subject::Direct | Subject::Proxyd | Subject::Recorded | Subject::SshJ => {
+                    ("large", FILE_BYTES)
+                }
             };
             let run = stage.script(subject, &script)?.env("FILE", file).run(RUN_LIMIT)?.ok()?;
             Ok([f64::from(bytes) / 1e6 / run.took.as_secs_f64()])

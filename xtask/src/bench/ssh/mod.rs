@@ -29,6 +29,9 @@ const USER: &str = "alice";
 /// would look fast for choosing another.
 const KEX: &str = "curve25519-sha256";
 
+/// The same by the name that some peers know it by.
+const KEX_OTHER_NAME: &str = "curve25519-sha256@libssh.org";
+
 /// Sessions at one time that the daemon takes where its memory is not measured.
 const SESSIONS_MAX: u16 = 400;
 

@@ -34,13 +34,15 @@ pub(super) fn install() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Starts it towards the server, as itself: it hands on the password it is given.
+/// Starts it towards the server: it hands on the password it is given. One of its workarounds for
+/// odd clients is a message that OpenSSH's refuses, so it goes without them.
 pub(super) fn start(world: &World, program: &PathBuf) -> Result<Process> {
     let directory = world.subdirectory("ssh-mitm")?;
     let (listen, server) = (Host::GatewayForClient, Host::Server);
     let (listen, server) = (world.address(listen, Family::V4), world.address(server, Family::V4));
     let mut command = world.gateway.command(program);
-    command.args(["server", "--listen-address", &listen.to_string()]);
+    command.args(["--disable-workarounds", "server"]);
+    command.args(["--listen-address", &listen.to_string()]);
     command.args(["--listen-port", &PORT.to_string(), "--remote-host", &server.to_string()]);
     command.args(["--remote-port", &sshd::UNMATCHED_PORT.to_string()]);
     command.env("HOME", &directory).current_dir(&directory);

@@ -112,7 +112,7 @@ pub(super) fn configuration(world: &World, cipher: Cipher, key: &str) -> String 
         "Host *\n  User {user}\n  Ciphers {cipher}\n  KexAlgorithms {}\n  \
          PreferredAuthentications password\n  NumberOfPasswordPrompts 1\n  \
          StrictHostKeyChecking accept-new\n  LogLevel ERROR\n",
-        super::KEX
+        [super::KEX, super::KEX_OTHER_NAME].join(",")
     ));
     text
 }
