@@ -65,7 +65,7 @@ impl Sealer {
         out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
         out.push(padding);
         parts.iter().for_each(|part| out.extend_from_slice(part));
-        out.extend_from_slice(self.padding.take(padding)?);
+        self.padding.append(padding, out)?;
         if let Some(key) = &mut self.key {
             key.seal(self.sequence, start, out)?;
         }
@@ -94,29 +94,24 @@ impl Sealer {
 }
 
 /// Random bytes drawn ahead: to draw the few of one packet costs as much as to draw them all.
+#[derive(Default)]
 struct Padding {
-    drawn: [u8; PADDING_BYTES_DRAWN],
-    left: usize,
-}
-
-impl Default for Padding {
-    fn default() -> Self {
-        Self { drawn: [0; PADDING_BYTES_DRAWN], left: 0 }
-    }
+    drawn: Vec<u8>,
 }
 
 impl Padding {
-    /// Bytes that were given to no other packet; fails only when the crypto library does.
-    fn take(&mut self, count: u8) -> Result<&[u8], Error> {
+    /// Appends bytes that no other packet was given; fails only when the crypto library does.
+    fn append(&mut self, count: u8, out: &mut Vec<u8>) -> Result<(), Error> {
         let count = usize::from(count);
-        if self.left < count {
+        if self.drawn.len() < count {
+            self.drawn.resize(PADDING_BYTES_DRAWN, 0);
             rand::fill(&mut self.drawn)
                 .map_err(|source| Error::Crypto { operation: "drawing padding", source })?;
-            self.left = PADDING_BYTES_DRAWN;
         }
-        let end = self.left;
-        self.left -= count;
-        Ok(self.drawn.get(self.left..end).unwrap_or_default())
+        let left = self.drawn.len().saturating_sub(count);
+        out.extend_from_slice(self.drawn.get(left..).unwrap_or_default());
+        self.drawn.truncate(left);
+        Ok(())
     }
 }
 
