@@ -12,11 +12,11 @@ use crate::session::event::Timed;
 
 /// Encoded records, in bytes, that make a block if the writer is idle: large enough to compress
 /// well.
-const BLOCK_BYTES: usize = 64 * 1024;
+const BLOCK_BYTES: usize = 128 * 1024;
 
 /// Encoded records, in bytes, that make a block if it is not: as one is in the making, one waits
 /// and one is written, they are about 256 KiB together.
-const BLOCK_BYTES_MAX: usize = 96 * 1024;
+const BLOCK_BYTES_MAX: usize = 192 * 1024;
 
 /// Blocks that may wait for the writer. When one does, and the next is whole, the relay stops
 /// reading both legs.

@@ -3,6 +3,7 @@
 //! Every seat runs one kind of client again and again, so that their number stays the same. A seat
 //! checks what it gets, and a single thing that goes wrong fails the soak.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -67,7 +68,8 @@ const KINDS: [Kind; 6] = [
     Kind {
         name: "sftp",
         script: r#"head -c 300K /dev/urandom >up.$I
-            (echo "put up.$I up.$I"; sleep 15; echo "get up.$I down.$I"; echo "rm up.$I"; sleep 10) |
+            (echo "put up.$I up.$I"; sleep 15
+            echo "get up.$I down.$I"; echo "rm up.$I"; sleep 10) |
                 sftp -q -F "$C" "$H" >/dev/null 2>err.$I || fail sftp "$(cat err.$I)"
             cmp -s up.$I down.$I || fail "sftp: the file is another""#,
     },
@@ -90,11 +92,11 @@ const KINDS: [Kind; 6] = [
     },
 ];
 
-/// Goes around a kind's script until the time is over.
+/// Goes around a kind's script until there is a file that says that the time is over.
 const SEAT: &str = r#"fail() { echo "seat $I: $*" >&2; exit 1; }
 cd "$D" || exit 1
 runs=0
-while [ "$(date +%s)" -lt "$UNTIL" ]; do
+until [ -e over ]; do
 SCRIPT
 runs=$((runs + 1))
 done
@@ -122,7 +124,7 @@ pub(in crate::bench) fn soak(minutes: u32) -> Result<()> {
     let mut stage = Stage::start(&world, SEATS * 2)?;
     let before = Look::at(&stage)?;
     let time = Duration::from_secs(60) * minutes;
-    let mut seats = take_seats(&stage, time)?;
+    let mut seats = take_seats(&stage)?;
     println!("minute   rss kB   anonymous kB   threads   descriptors   live sessions");
     let clock = Stopwatch::start();
     let mut looks = Vec::new();
@@ -140,6 +142,7 @@ pub(in crate::bench) fn soak(minutes: u32) -> Result<()> {
             tell(&(looks.len() / LOOKS_PER_LINE).to_string(), look, live);
         }
     }
+    fs::write(stage.client.directory().join("over"), "")?;
     leave_seats(seats)?;
     let clock = Stopwatch::start();
     wait_for("the daemon to be quiet", 2 * QUIET, || Ok((clock.elapsed() >= QUIET).then_some(())))?;
@@ -160,9 +163,7 @@ fn tell(minute: &str, look: Look, live: usize) {
 }
 
 /// Starts a seat of each kind in turn, recorded and not.
-fn take_seats<'s>(stage: &'s Stage<'_>, time: Duration) -> Result<Vec<(&'s str, Process)>> {
-    let now = e2e::process::output(std::process::Command::new("date").arg("+%s"))?;
-    let until = now.trim().parse::<u64>()? + time.as_secs();
+fn take_seats(stage: &Stage<'_>) -> Result<Vec<(&'static str, Process)>> {
     let directory = stage.client.directory().to_string_lossy().into_owned();
     let (server, port) = Subject::Direct.destination(stage.world);
     let mut seats = Vec::new();
@@ -175,8 +176,8 @@ fn take_seats<'s>(stage: &'s Stage<'_>, time: Duration) -> Result<Vec<(&'s str, 
         };
         let script = SEAT.replace("SCRIPT", kind.script);
         let call = stage.script(subject, &script)?.env("I", &number.to_string());
-        let call = call.env("D", &directory).env("UNTIL", &until.to_string());
-        seats.push((kind.name, call.env("TO", &format!("{server}:{port}")).start()?));
+        let call = call.env("D", &directory).env("TO", &format!("{server}:{port}"));
+        seats.push((kind.name, call.start()?));
         if seats.len().is_multiple_of(SEATS_AT_ONCE) {
             let seated = seats.len();
             // A vanished client's seat is empty for a moment.
