@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use e2e::process::Finished;
 use e2e::wait::Stopwatch;
 
-use super::piped::Piped;
+use super::piped::{self, Piped};
 use super::stage::Stage;
 use super::subject::{Cipher, Subject};
 use super::turns::{self, Turns};
@@ -141,7 +141,9 @@ fn check_arrival(stage: &Stage<'_>, subject: Subject, bytes: f64) -> Result<()> 
 /// What the server has measured, which is the last thing it said.
 fn timed_s(run: &Finished) -> Result<f64> {
     let last = run.stderr.lines().last().and_then(|line| line.trim().parse::<f64>().ok());
-    let nanoseconds = last.with_context(|| format!("no time in {:?}", run.stderr))?;
+    let nanoseconds = last.with_context(|| {
+        format!("what the server writes to standard error does not arrive: {:?}", run.stderr)
+    })?;
     Ok(nanoseconds / 1e9)
 }
 
@@ -177,6 +179,7 @@ fn there_and_back(stage: &Stage<'_>, subject: Subject, bytes: u64) -> Result<Dur
     let mut buffer = vec![0; PIPE_BYTES];
     let mut came = 0;
     while came < bytes {
+        piped::await_bytes(&output)?;
         let count = output.read(&mut buffer)?;
         ensure!(count > 0, "it ended after {came} of {bytes} bytes");
         came += u64::try_from(count)?;

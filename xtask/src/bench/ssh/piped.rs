@@ -1,18 +1,23 @@
 //! `ssh` with the benchmark itself at its standard input and output.
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::stage::Stage;
 use super::subject::Subject;
 
 /// For logging in and for the first byte to come back; then a run that hangs is ended.
 const ECHO_LIMIT: Duration = Duration::from_secs(60);
+
+/// For more to come of what was sent; a busy machine takes no tenth of it.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A running script; killed and reaped when dropped.
 pub(super) struct Piped {
@@ -61,8 +66,19 @@ impl Piped {
             bail!("the ends are in use");
         };
         input.write_all(b"x")?;
+        await_bytes(output)?;
         Ok(output.read_exact(&mut [0])?)
     }
+}
+
+/// Waits until there is something to read; fails where nothing comes, as with a peer that loses
+/// data.
+pub(super) fn await_bytes(output: &ChildStdout) -> Result<()> {
+    let mut polled = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(SILENCE_LIMIT)?;
+    let ready = poll(&mut polled, timeout).context("cannot wait for output")?;
+    ensure!(ready > 0, "nothing came back for {} s", SILENCE_LIMIT.as_secs());
+    Ok(())
 }
 
 impl Drop for Piped {

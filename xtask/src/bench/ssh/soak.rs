@@ -16,6 +16,9 @@ use super::subject::Subject;
 use crate::bench::report::median;
 use crate::bench::usage::Memory;
 
+/// Errors of the daemon that a soak that fails tells of.
+const COMPLAINTS_TOLD: usize = 5;
+
 /// Sessions at one time.
 const SEATS: u16 = 300;
 
@@ -122,15 +125,30 @@ impl Look {
 pub(in crate::bench) fn soak(minutes: u32) -> Result<()> {
     let world = World::router()?;
     let mut stage = Stage::start(&world, SEATS * 2)?;
-    let before = Look::at(&stage)?;
     let time = Duration::from_secs(60) * minutes;
-    let mut seats = take_seats(&stage)?;
+    match run(&stage, time) {
+        Ok(()) => stage.proxyd.stop(),
+        Err(error) => Err(error.context(complaints(&stage)?)),
+    }
+}
+
+/// The last that the daemon has complained of.
+fn complaints(stage: &Stage<'_>) -> Result<String> {
+    let log = stage.proxyd.log()?;
+    let serious = log.lines().rev().filter(|line| line.contains(" ERROR "));
+    let last: Vec<&str> = serious.take(COMPLAINTS_TOLD).collect();
+    Ok(format!("the soak failed; the daemon's last errors: {}", last.join("\n")))
+}
+
+fn run(stage: &Stage<'_>, time: Duration) -> Result<()> {
+    let before = Look::at(stage)?;
+    let mut seats = take_seats(stage)?;
     println!("minute   rss kB   anonymous kB   threads   descriptors   live sessions");
     let clock = Stopwatch::start();
     let mut looks = Vec::new();
     while clock.elapsed() < time {
         wait_for_look(&clock, looks.len())?;
-        let look = Look::at(&stage)?;
+        let look = Look::at(stage)?;
         looks.push(look);
         for (_kind, seat) in &mut seats {
             if let Some(status) = seat.status()?.filter(|status| !status.success()) {
@@ -147,13 +165,12 @@ pub(in crate::bench) fn soak(minutes: u32) -> Result<()> {
     let clock = Stopwatch::start();
     wait_for("the daemon to be quiet", 2 * QUIET, || Ok((clock.elapsed() >= QUIET).then_some(())))?;
     stage.expect_live(0)?;
-    let after = Look::at(&stage)?;
+    let after = Look::at(stage)?;
     tell("end", after, 0);
     tell("before", before, 0);
     let kept = after.descriptors.saturating_sub(before.descriptors);
     ensure!(kept <= DESCRIPTORS_KEPT, "{kept} descriptors are open that were not before");
-    judge(&looks)?;
-    stage.proxyd.stop()
+    judge(&looks)
 }
 
 fn tell(minute: &str, look: Look, live: usize) {

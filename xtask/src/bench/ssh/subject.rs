@@ -111,7 +111,7 @@ pub(super) fn configuration(world: &World, cipher: Cipher, key: &str) -> String 
     text.push_str(&format!(
         "Host *\n  User {user}\n  Ciphers {cipher}\n  KexAlgorithms {}\n  \
          PreferredAuthentications password\n  NumberOfPasswordPrompts 1\n  \
-         StrictHostKeyChecking accept-new\n  LogLevel ERROR\n",
+         StrictHostKeyChecking accept-new\n  LogLevel INFO\n",
         [super::KEX, super::KEX_OTHER_NAME].join(",")
     ));
     text
