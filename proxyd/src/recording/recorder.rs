@@ -10,12 +10,12 @@ use super::RecordingError;
 use crate::clock::Clock;
 use crate::session::event::Timed;
 
-/// Encoded records, in bytes, that make a block if the writer is idle: large enough to compress
-/// well.
+/// Encoded records, in bytes, that make a block if the writer is idle: large enough that changing
+/// threads for it costs little beside writing it.
 const BLOCK_BYTES: usize = 128 * 1024;
 
 /// Encoded records, in bytes, that make a block if it is not: as one is in the making, one waits
-/// and one is written, they are about 256 KiB together.
+/// and one is written, they are about half a MiB together.
 const BLOCK_BYTES_MAX: usize = 192 * 1024;
 
 /// Blocks that may wait for the writer. When one does, and the next is whole, the relay stops
