@@ -10,12 +10,20 @@ use super::RecordingError;
 use crate::clock::Clock;
 use crate::session::event::Timed;
 
-/// Encoded records, in bytes, that make a block: large enough to compress well, small enough that
-/// a block in the making, those in the queue and the one being written are 256 KiB together.
-const BLOCK_BYTES: usize = 64 * 1024;
+/// Encoded records, in bytes, that make a block if the writer is idle: large enough that changing
+/// threads for it costs little beside writing it.
+const BLOCK_BYTES: usize = 128 * 1024;
 
-/// Blocks that may wait for the writer. When it is full the relay stops reading both legs.
-pub(super) const BLOCKS_WAITING_MAX: usize = 2;
+/// Encoded records, in bytes, that make a block if it is not: as one is in the making, one waits
+/// and one is written, they are about half a MiB together.
+const BLOCK_BYTES_MAX: usize = 192 * 1024;
+
+/// Blocks that may wait for the writer. When one does, and the next is whole, the relay stops
+/// reading both legs.
+pub(super) const BLOCKS_WAITING_MAX: usize = 1;
+
+/// Blocks' memory that may come back and wait for its next use: that of all chunks of one block.
+pub(super) const SPARES_MAX: usize = 3;
 
 /// Longest time for which a record is in memory only; promised is one second.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
@@ -45,6 +53,8 @@ pub(super) struct Queue {
     pub(super) blocks: mpsc::Sender<Block>,
     /// The end, once.
     pub(super) end: oneshot::Sender<End>,
+    /// Memory of blocks that are written.
+    pub(super) spares: mpsc::Receiver<Vec<u8>>,
     /// Why the writer stopped, once it has.
     pub(super) failure: oneshot::Receiver<RecordingError>,
 }
@@ -120,8 +130,12 @@ impl Recorder {
         self.flush_at
     }
 
-    /// Hands everything in memory to the writer if that is due.
+    /// Hands everything in memory to the writer if that is due; while there is nothing, gives back
+    /// the memory for it.
     pub fn flush_if_due(&mut self) {
+        if self.flush_at.is_none() {
+            while self.queue.spares.try_recv().is_ok() {}
+        }
         if self.flush_at.is_some_and(|at| at <= self.clock.now()) && self.backlog.is_none() {
             self.flush(true);
         }
@@ -157,7 +171,7 @@ impl Recorder {
         self.flush(true);
         self.caught_up().await?;
         let (done, stored) = oneshot::channel();
-        let Queue { blocks, end, mut failure } = self.queue;
+        let Queue { blocks, end, mut failure, spares: _ } = self.queue;
         let told = end.send(End { reason: reason.to_owned(), done });
         drop(blocks);
         match (told, stored.await) {
@@ -172,6 +186,11 @@ impl Recorder {
             Stream::Downstream => &mut self.downstream,
             Stream::Upstream => &mut self.upstream,
         };
+        if batch.is_empty()
+            && let Ok(memory) = self.queue.spares.try_recv()
+        {
+            batch.reuse(memory);
+        }
         match batch.push(t_ns, record) {
             Ok(Push::Added) => {}
             // Behind a backlog comes at most the rest of one message, for which there is room.
@@ -181,7 +200,9 @@ impl Recorder {
         if self.flush_at.is_none() {
             self.flush_at = Some(self.clock.now().saturating_add(FLUSH_INTERVAL));
         }
-        if self.waiting_bytes() >= BLOCK_BYTES && self.backlog.is_none() {
+        let writer_is_idle = self.queue.blocks.capacity() > 0;
+        let enough = if writer_is_idle { BLOCK_BYTES } else { BLOCK_BYTES_MAX };
+        if self.waiting_bytes() >= enough && self.backlog.is_none() {
             let due = self.flush_at.is_some_and(|at| at <= self.clock.now());
             self.flush(due);
         }

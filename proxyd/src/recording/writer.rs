@@ -2,16 +2,24 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use proxyd_trail::{Header, Sealing, Writer};
+use proxyd_trail::{Header, Sealing, Taken, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
-use super::recorder::{BLOCKS_WAITING_MAX, Block, End, Queue};
+use super::recorder::{BLOCKS_WAITING_MAX, Block, End, Queue, SPARES_MAX};
 use super::spool::{Created, Spool};
 use super::{RecordingError, hexadecimal};
 use crate::clock::Clock;
 use crate::task::Group;
+
+/// Blocks written in one go; then the thread is free for the trails of others.
+const BLOCKS_IN_ONE_GO: usize = 64;
+
+/// Time without a block after which a writer gives back the memory that it has used under load:
+/// longer than a pause within a transfer.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// A trail that is being written.
 struct Open {
@@ -19,6 +27,7 @@ struct Open {
     lock: File,
     path: PathBuf,
     clock: Clock,
+    spares: mpsc::Sender<Vec<u8>>,
 }
 
 /// Opens a trail in the spool and starts its writer.
@@ -30,11 +39,12 @@ pub(super) async fn start(
     header: Header,
     sealing: Sealing,
 ) -> Result<Queue, RecordingError> {
+    let (spares, written) = mpsc::channel(SPARES_MAX);
     let (create_in, create_name) = (spool.clone(), name.clone());
     let open = blocking(move || {
         let Created { file, path, lock } = create_in.create(&create_name)?;
         match Writer::create(file, &header, &sealing) {
-            Ok(writer) => Ok(Open { writer, lock, path, clock }),
+            Ok(writer) => Ok(Open { writer, lock, path, clock, spares }),
             Err(source) => {
                 // Nothing was recorded; what there is of a header is of no use to anybody.
                 create_in.discard(&create_name);
@@ -54,7 +64,7 @@ pub(super) async fn start(
             drop(failed.send(stopped));
         }
     });
-    Ok(Queue { blocks, end, failure })
+    Ok(Queue { blocks, end, failure, spares: written })
 }
 
 /// Writes blocks until the session ends it, or is gone.
@@ -65,8 +75,12 @@ async fn write(
     mut waiting: mpsc::Receiver<Block>,
     ending: oneshot::Receiver<End>,
 ) -> Result<(), RecordingError> {
-    while let Some(block) = waiting.recv().await {
-        open = blocking(move || open.block(&block)).await?;
+    while let Some(block) = open.next(&mut waiting).await {
+        (open, waiting) = blocking(move || {
+            open.blocks(block, &mut waiting)?;
+            Ok((open, waiting))
+        })
+        .await?;
     }
     // A session that ended without a word has panicked; its trail ends here all the same.
     let (reason, done) = match ending.await {
@@ -91,15 +105,45 @@ async fn write(
 }
 
 impl Open {
-    fn block(mut self, block: &Block) -> Result<Self, RecordingError> {
-        for (stream, chunk) in &block.chunks {
-            self.tried(|open| open.writer.chunk(*stream, &chunk.records, chunk.first_t_ns))?;
+    /// The next block; none once the session has ended.
+    async fn next(&mut self, waiting: &mut mpsc::Receiver<Block>) -> Option<Block> {
+        if !self.writer.holds_memory() {
+            return waiting.recv().await;
+        }
+        let quiet_at = self.clock.now().saturating_add(QUIET);
+        tokio::select! {
+            block = waiting.recv() => return block,
+            () = self.clock.sleep_until(quiet_at) => self.writer.release_memory(),
+        }
+        waiting.recv().await
+    }
+
+    /// Writes a block and those that came meanwhile: under load, changing threads for each would
+    /// cost as much as writing it.
+    fn blocks(
+        &mut self,
+        first: Block,
+        waiting: &mut mpsc::Receiver<Block>,
+    ) -> Result<(), RecordingError> {
+        self.block(first)?;
+        for _block in 1..BLOCKS_IN_ONE_GO {
+            let Ok(block) = waiting.try_recv() else { break };
+            self.block(block)?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, block: Block) -> Result<(), RecordingError> {
+        for (stream, Taken { records, first_t_ns }) in block.chunks {
+            self.tried(|open| open.writer.chunk(stream, &records, first_t_ns))?;
+            // With enough of it in use, or nobody to use it, it is freed.
+            let _freed = self.spares.try_send(records);
         }
         if block.seal {
             let wall_ns = self.clock.wall_ns();
             self.tried(|open| open.writer.seal(wall_ns))?;
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Gives the hash that the trail ends with, and the lock that keeps it from others.

@@ -19,8 +19,12 @@ const BINARY_VARIABLE: &str = "PROXYD_BIN";
 /// What is measured.
 #[derive(Debug, Clone, Copy, clap::Subcommand)]
 pub(crate) enum Bench {
-    /// SSH: memory of idle sessions, bulk data, time to run a command
-    Ssh,
+    /// SSH: bulk data, times, memory; beside a direct connection, `ssh -J` and ssh-mitm
+    Ssh {
+        /// Instead, keep 300 mixed sessions up for this long, and fail if the daemon grows
+        #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..))]
+        soak: Option<u32>,
+    },
     /// Steering: what it adds to a packet, beside nftables and the kernel alone
     Steering {
         /// Only count the instructions that the verifier walks, and record them
@@ -39,14 +43,14 @@ pub(crate) fn run(shell: &Shell, bench: Bench) -> Result<()> {
     if env::var_os(BINARY_VARIABLE).is_none() {
         return run_with_release(shell);
     }
-    let (name, report, outcome) = match bench {
-        Bench::Ssh => ("ssh", ssh::measure()?, Ok(())),
+    let mut report = Report::new()?;
+    // They take minutes: what was found before something failed is worth keeping.
+    let (name, outcome) = match bench {
+        Bench::Ssh { soak: Some(minutes) } => return ssh::soak(minutes),
+        Bench::Ssh { soak: None } => ("ssh", ssh::measure(&mut report)),
         Bench::Steering { .. } => {
             setup::install_to_compare(shell)?;
-            let mut report = Report::new()?;
-            // It takes minutes: what was found before something failed is worth keeping.
-            let outcome = steering::measure(&mut report);
-            ("steering", report, outcome)
+            ("steering", steering::measure(&mut report))
         }
     };
     println!("\n{}", report.table());

@@ -69,6 +69,14 @@ impl Batch {
         (!self.is_empty()).then_some(self.first_t_ns)
     }
 
+    /// Uses this memory for the records to come; does nothing unless the batch is empty.
+    pub fn reuse(&mut self, mut memory: Vec<u8>) {
+        if self.is_empty() {
+            memory.clear();
+            self.records = memory;
+        }
+    }
+
     /// Takes all records and gives their memory away with them; none if empty.
     pub fn take(&mut self) -> Option<Taken> {
         let first_t_ns = self.first_t_ns()?;
@@ -102,6 +110,19 @@ mod tests {
         assert_eq!(times, [5, 7]);
         assert!(batch.is_empty());
         assert_eq!(batch.take(), None);
+    }
+
+    #[test]
+    fn memory_goes_round_without_what_was_in_it() {
+        let mut batch = Batch::new();
+        let note = Record::Note { text: "again" };
+        assert_eq!(batch.push(1, &note).unwrap(), Push::Added);
+        let first = batch.take().unwrap();
+        batch.reuse(first.records.clone());
+        assert!(batch.is_empty());
+        assert_eq!(batch.push(1, &note).unwrap(), Push::Added);
+        batch.reuse(vec![9; 9]);
+        assert_eq!(batch.take(), Some(first), "a batch with records keeps them");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use crate::cursor::length_u32;
 use crate::error::TrailError;
 use crate::frame::{
-    ChunkClear, ChunkContext, End, Head, Kind, Outcome, Seal, TrailTag, bounded_reason,
+    ChunkClear, ChunkContext, End, HEAD_BYTES, Head, Kind, Outcome, Seal, TrailTag, bounded_reason,
 };
 use crate::header::SignedHeader;
 use crate::sign::{HASH_BYTES, Hash, SigningKey, hash_start, sha256};
@@ -65,20 +65,33 @@ impl Chain {
 
     /// Builds the next frame and steps over it.
     pub(crate) fn frame(&mut self, kind: Kind, body: &[u8]) -> Result<Vec<u8>, TrailError> {
+        let mut frame = Vec::with_capacity(HEAD_BYTES + body.len() + HASH_BYTES);
+        frame.resize(HEAD_BYTES, 0);
+        frame.extend_from_slice(body);
+        self.complete(kind, &mut frame)?;
+        Ok(frame)
+    }
+
+    /// Makes the next frame of a body that stands behind [`HEAD_BYTES`] of room, and steps over
+    /// it.
+    pub(crate) fn complete(&mut self, kind: Kind, frame: &mut Vec<u8>) -> Result<(), TrailError> {
         let limit = kind.body_bytes_max() as usize;
+        let room_bytes = HEAD_BYTES.min(frame.len());
+        let (room, body) = frame.split_at_mut(room_bytes);
         let head = Head {
             kind: kind.code(),
             trail: self.trail(),
             sequence: self.sequence,
             body_bytes: length_u32("frame body", body.len(), limit)?,
         };
-        let mut bytes = head.encode();
-        let hash = self.next_hash(&bytes, body);
-        bytes.reserve_exact(body.len() + HASH_BYTES);
-        bytes.extend_from_slice(body);
-        bytes.extend_from_slice(&hash);
-        self.advance(hash, bytes.len());
-        Ok(bytes)
+        let head = head.encode();
+        let hash = self.next_hash(&head, body);
+        for (to, from) in room.iter_mut().zip(head) {
+            *to = from;
+        }
+        frame.extend_from_slice(&hash);
+        self.advance(hash, frame.len());
+        Ok(())
     }
 
     /// Builds a seal at this place and steps over it.

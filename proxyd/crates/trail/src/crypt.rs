@@ -1,6 +1,10 @@
 //! Content keys, their shares, and the compression and encryption of chunks.
+use std::io::Cursor;
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe;
 
 use crate::error::TrailError;
 use crate::frame::ChunkContext;
@@ -55,26 +59,41 @@ impl ContentKey {
     }
 }
 
+/// What compresses chunks; takes some hundred KiB, and time to set up.
+pub(crate) fn compressor() -> Result<Compressor<'static>, TrailError> {
+    Compressor::new(ZSTD_LEVEL).map_err(|source| TrailError::Compress { source })
+}
+
 /// Compresses and encrypts chunks, or the reverse.
 pub(crate) struct ChunkCipher(LessSafeKey);
 
 impl ChunkCipher {
-    /// Encoded records to ciphertext and tag.
+    /// Appends the ciphertext of encoded records, and its tag; after an error what is behind the
+    /// old end of `out` means nothing.
     pub(crate) fn encrypt(
         &self,
         context: &ChunkContext,
         records: &[u8],
-    ) -> Result<Vec<u8>, TrailError> {
-        let mut bytes = zstd::bulk::compress(records, ZSTD_LEVEL)
+        compressor: &mut Compressor<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TrailError> {
+        let start = out.len();
+        out.reserve(zstd_safe::compress_bound(records.len()) + TAG_BYTES);
+        let mut end = Cursor::new(&mut *out);
+        end.set_position(u64::try_from(start).unwrap_or(u64::MAX));
+        compressor
+            .compress_to_buffer(records, &mut end)
             .map_err(|source| TrailError::Compress { source })?;
-        self.0
-            .seal_in_place_append_tag(
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(
                 nonce(context.sequence),
                 Aad::from(context.associated_data()),
-                &mut bytes,
+                out.get_mut(start..).unwrap_or_default(),
             )
             .map_err(|source| TrailError::Encrypt { source })?;
-        Ok(bytes)
+        out.extend_from_slice(tag.as_ref());
+        Ok(())
     }
 
     /// Ciphertext and tag to encoded records; memory is bounded by the size the chunk states, which
@@ -131,12 +150,19 @@ const ZSTD_LEVEL: i32 = 1;
 
 #[cfg(test)]
 mod tests {
-    use super::{ChunkCipher, ContentKey};
+    use super::{ChunkCipher, ContentKey, compressor};
     use crate::frame::{CHUNK_RECORD_BYTES_MAX, ChunkClear, ChunkContext};
     use crate::{Stream, TrailError};
 
     fn cipher() -> ChunkCipher {
         ContentKey::generate().unwrap().cipher().unwrap()
+    }
+
+    fn encrypted(cipher: &ChunkCipher, context: &ChunkContext, records: &[u8]) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        cipher.encrypt(context, records, &mut compressor().unwrap(), &mut out).unwrap();
+        assert!(out.starts_with(b"before"));
+        out.split_off(6)
     }
 
     fn context(record_bytes: u32) -> ChunkContext {
@@ -169,7 +195,7 @@ mod tests {
         elsewhere[3].clear.stream = Stream::Downstream;
         elsewhere[4].clear.first_t_ns += 1;
         elsewhere[5].clear.record_bytes += 1;
-        let ciphertext = cipher.encrypt(&home, b"hello").unwrap();
+        let ciphertext = encrypted(&cipher, &home, b"hello");
         assert_eq!(cipher.decrypt(&home, ciphertext.clone()).unwrap(), b"hello");
         for (index, place) in elsewhere.iter().enumerate() {
             let opened = cipher.decrypt(place, ciphertext.clone());
@@ -184,13 +210,13 @@ mod tests {
         let cipher = cipher();
         let bomb = vec![0; 64 * CHUNK_RECORD_BYTES_MAX];
         let stated = context(1024);
-        let ciphertext = cipher.encrypt(&stated, &bomb).unwrap();
+        let ciphertext = encrypted(&cipher, &stated, &bomb);
         assert!(ciphertext.len() < 8192, "{}", ciphertext.len());
         let opened = cipher.decrypt(&stated, ciphertext);
         assert!(matches!(opened, Err(TrailError::Decompress { limit: 1024, .. })), "{opened:?}");
 
         let stated = context(6);
-        let ciphertext = cipher.encrypt(&stated, b"hello").unwrap();
+        let ciphertext = encrypted(&cipher, &stated, b"hello");
         let opened = cipher.decrypt(&stated, ciphertext);
         assert!(
             matches!(opened, Err(TrailError::ChunkLength { length: 5, expected: 6, .. })),

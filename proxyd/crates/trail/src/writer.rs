@@ -2,11 +2,13 @@
 use std::fs::File;
 use std::io::{self, Write};
 
+use zstd::bulk::Compressor;
+
 use crate::chain::Chain;
-use crate::crypt::{ChunkCipher, ContentKey};
+use crate::crypt::{ChunkCipher, ContentKey, compressor};
 use crate::cursor::length_u32;
 use crate::error::TrailError;
-use crate::frame::{CHUNK_RECORD_BYTES_MAX, ChunkClear, Kind, Outcome};
+use crate::frame::{CHUNK_RECORD_BYTES_MAX, ChunkClear, HEAD_BYTES, Kind, Outcome};
 use crate::header::{Header, SignedHeader};
 use crate::sealing::Sealing;
 use crate::sign::{Hash, SigningKey};
@@ -53,9 +55,15 @@ pub struct Writer<W> {
     session: ChunkCipher,
     upstream: ChunkCipher,
     signing_key: SigningKey,
-    /// Bytes of the last frame that the sink has not taken; at most one frame.
-    pending: Vec<u8>,
+    /// The last frame, at most one.
+    frame: Vec<u8>,
+    /// Bytes of it that the sink has taken; all of them, but after an error.
+    taken: usize,
+    /// Set up with the first chunk.
+    compressor: Option<Compressor<'static>>,
     sealed: bool,
+    /// Bytes of records since the last seal.
+    unsealed_bytes: usize,
 }
 
 impl<W: Sink> Writer<W> {
@@ -76,8 +84,11 @@ impl<W: Sink> Writer<W> {
             session: session_key.cipher()?,
             upstream: upstream_key.cipher()?,
             signing_key: sealing.signing_key().clone(),
-            pending: bytes,
+            frame: bytes,
+            taken: 0,
+            compressor: None,
             sealed: true,
+            unsealed_bytes: 0,
         };
         writer.write()?;
         writer.sync()?;
@@ -106,12 +117,22 @@ impl<W: Sink> Writer<W> {
             Stream::Meta | Stream::Downstream => &self.session,
             Stream::Upstream => &self.upstream,
         };
-        let ciphertext = cipher.encrypt(&self.chain.chunk_context(clear), records)?;
-        let mut body = clear.encode();
-        body.extend_from_slice(&ciphertext);
-        self.pending = self.chain.frame(Kind::Chunk, &body)?;
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            None => self.compressor.insert(compressor()?),
+        };
+        // Built where it is written from; after an error nothing of it is left to be written.
+        self.frame.clear();
+        self.taken = 0;
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.resize(HEAD_BYTES, 0);
+        frame.extend_from_slice(&clear.encode());
+        cipher.encrypt(&self.chain.chunk_context(clear), records, compressor, &mut frame)?;
+        self.chain.complete(Kind::Chunk, &mut frame)?;
+        self.frame = frame;
         self.chain.counts.add(stream, record_bytes);
         self.sealed = false;
+        self.unsealed_bytes = self.unsealed_bytes.saturating_add(records.len());
         self.write()
     }
 
@@ -123,10 +144,16 @@ impl<W: Sink> Writer<W> {
         if self.sealed {
             return Ok(());
         }
-        self.pending = self.chain.seal_frame(&self.signing_key, wall_ns)?;
+        let seal = self.chain.seal_frame(&self.signing_key, wall_ns)?;
+        self.frame.clear();
+        self.frame.extend_from_slice(&seal);
+        self.taken = 0;
         self.write()?;
         self.sync()?;
         self.sealed = true;
+        if std::mem::take(&mut self.unsealed_bytes) < LOADED_BYTES {
+            self.release_memory();
+        }
         Ok(())
     }
 
@@ -135,12 +162,29 @@ impl<W: Sink> Writer<W> {
         self.unstall()
     }
 
+    /// Whether much was added of late, which leaves memory behind that makes the next chunks
+    /// cheaper.
+    #[must_use]
+    pub const fn holds_memory(&self) -> bool {
+        self.compressor.is_some()
+    }
+
+    /// Gives that memory back, some hundred KiB: for whoever has added no chunk for a while.
+    pub fn release_memory(&mut self) {
+        self.compressor = None;
+        if self.taken >= self.frame.len() {
+            self.frame = Vec::new();
+            self.taken = 0;
+        }
+    }
+
     /// Closes the trail with its counts and signature, and syncs the sink. `reason` is cut at 1024
     /// bytes. After an error the file is a cut trail, which [`crate::recover()`] can close.
     pub fn end(mut self, reason: &str, wall_ns: u64) -> Result<Summary, TrailError> {
         self.unstall()?;
         let outcome = Outcome::Closed;
-        self.pending = self.chain.end_frame(&self.signing_key, outcome, reason, wall_ns)?;
+        self.frame = self.chain.end_frame(&self.signing_key, outcome, reason, wall_ns)?;
+        self.taken = 0;
         self.write()?;
         self.sync()?;
         Ok(Summary {
@@ -176,16 +220,14 @@ impl<W: Sink> Writer<W> {
     /// Writes the pending bytes; on an error keeps those the sink did not take, so that the file
     /// never holds half a frame with another after it.
     fn write_pending(&mut self) -> io::Result<()> {
-        while !self.pending.is_empty() {
-            match self.sink.write(&self.pending) {
+        while let Some(pending @ [_, ..]) = self.frame.get(self.taken..) {
+            match self.sink.write(pending) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => drop(self.pending.drain(..taken.min(self.pending.len()))),
+                Ok(taken) => self.taken += taken.min(pending.len()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        // A large frame's memory is not held through a quiet hour.
-        self.pending = Vec::new();
         Ok(())
     }
 
@@ -197,3 +239,7 @@ impl<W: Sink> Writer<W> {
             .map_err(|source| TrailError::Sync { source })
     }
 }
+
+/// Bytes of records between two seals from which on memory is kept for the next ones: above what
+/// somebody types and reads.
+const LOADED_BYTES: usize = 128 * 1024;

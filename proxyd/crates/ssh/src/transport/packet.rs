@@ -47,6 +47,7 @@ pub(super) struct Sealer {
     key: Option<SealKey>,
     sequence: u32,
     usage: Usage,
+    padding: Padding,
 }
 
 impl Sealer {
@@ -64,10 +65,7 @@ impl Sealer {
         out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
         out.push(padding);
         parts.iter().for_each(|part| out.extend_from_slice(part));
-        let padding_start = out.len();
-        out.resize(padding_start + usize::from(padding), 0);
-        rand::fill(out.get_mut(padding_start..).unwrap_or_default())
-            .map_err(|source| Error::Crypto { operation: "drawing padding", source })?;
+        self.padding.append(padding, out)?;
         if let Some(key) = &mut self.key {
             key.seal(self.sequence, start, out)?;
         }
@@ -92,6 +90,28 @@ impl Sealer {
     /// What was sealed under the current key.
     pub(super) const fn usage(&self) -> Usage {
         self.usage
+    }
+}
+
+/// Random bytes drawn ahead: to draw the few of one packet costs as much as to draw them all.
+#[derive(Default)]
+struct Padding {
+    drawn: Vec<u8>,
+}
+
+impl Padding {
+    /// Appends bytes that no other packet was given; fails only when the crypto library does.
+    fn append(&mut self, count: u8, out: &mut Vec<u8>) -> Result<(), Error> {
+        let count = usize::from(count);
+        if self.drawn.len() < count {
+            self.drawn.resize(PADDING_BYTES_DRAWN, 0);
+            rand::fill(&mut self.drawn)
+                .map_err(|source| Error::Crypto { operation: "drawing padding", source })?;
+        }
+        let left = self.drawn.len().saturating_sub(count);
+        out.extend_from_slice(self.drawn.get(left..).unwrap_or_default());
+        self.drawn.truncate(left);
+        Ok(())
     }
 }
 
@@ -197,6 +217,9 @@ impl Opener {
 
 /// Bytes of the `padding_length` field.
 const PADDING_LENGTH_BYTES: usize = 1;
+
+/// Bytes of padding drawn at a time: at least the longest padding, and that of a dozen packets.
+const PADDING_BYTES_DRAWN: usize = 256;
 
 /// Bytes of the shortest padding.
 const PADDING_BYTES_MIN: usize = 4;
@@ -396,11 +419,16 @@ mod tests {
     #[test]
     fn padding_is_random() {
         let (mut sealer, _) = directions().remove(0);
-        let mut sealed = || {
+        // More than are drawn at a time.
+        let packets = 4 * PADDING_BYTES_DRAWN / 8;
+        let mut seen = std::collections::HashSet::new();
+        for _packet in 0..packets {
             let mut packet = Vec::new();
             sealer.seal(&[b"x"], &mut packet).unwrap();
-            packet
-        };
-        assert_ne!(sealed(), sealed());
+            let padding = packet.split_off(LENGTH_BYTES + PADDING_LENGTH_BYTES + 1);
+            assert!(padding.len() >= PADDING_BYTES_MIN);
+            seen.insert(padding);
+        }
+        assert_eq!(seen.len(), packets, "no packet has the padding of another");
     }
 }

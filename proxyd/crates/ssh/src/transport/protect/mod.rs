@@ -210,7 +210,7 @@ impl Layout {
 /// Seals packets of one direction.
 pub(super) enum SealKey {
     AesGcm(Gcm),
-    ChaCha20(chacha::SealingKey),
+    ChaCha20(Box<chacha::SealingKey>),
     Classic(Box<classic::SealKey>),
 }
 
@@ -219,7 +219,7 @@ impl SealKey {
     pub(super) fn new(suite: Suite, material: &KeyMaterial) -> Result<Self, Error> {
         Ok(match suite.protection {
             Protection::Aead(Aead::ChaCha20Poly1305) => {
-                Self::ChaCha20(chacha::SealingKey::new(chacha20_key(material)?))
+                Self::ChaCha20(Box::new(chacha::SealingKey::new(chacha20_key(material)?)))
             }
             Protection::Aead(aead @ (Aead::Aes128Gcm | Aead::Aes256Gcm)) => {
                 Self::AesGcm(Gcm::new(aead, material)?)
@@ -261,7 +261,7 @@ impl SealKey {
 /// Opens packets of one direction.
 pub(super) enum OpenKey {
     AesGcm(Gcm),
-    ChaCha20(chacha::OpeningKey),
+    ChaCha20(Box<chacha::OpeningKey>),
     Classic(Box<classic::OpenKey>),
 }
 
@@ -270,7 +270,7 @@ impl OpenKey {
     pub(super) fn new(suite: Suite, material: &KeyMaterial) -> Result<Self, Error> {
         Ok(match suite.protection {
             Protection::Aead(Aead::ChaCha20Poly1305) => {
-                Self::ChaCha20(chacha::OpeningKey::new(chacha20_key(material)?))
+                Self::ChaCha20(Box::new(chacha::OpeningKey::new(chacha20_key(material)?)))
             }
             Protection::Aead(aead @ (Aead::Aes128Gcm | Aead::Aes256Gcm)) => {
                 Self::AesGcm(Gcm::new(aead, material)?)

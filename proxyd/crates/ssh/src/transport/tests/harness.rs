@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::*;
+use crate::certificate;
 
 /// An event that owns what it holds, for comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,24 @@ pub(super) fn one_suite((cipher, mac): (Cipher, Option<Mac>)) -> (ClientConfig, 
         algorithms.ciphers = vec![cipher];
         algorithms.macs = mac.into_iter().collect();
     })
+}
+
+/// A key with a host certificate.
+pub(super) fn certified(key: HostKey, ca: &HostKey) -> HostKey {
+    let request = certificate::Request {
+        key_blob: key.public_blob(),
+        kind: certificate::Kind::Host,
+        serial: 1,
+        key_id: "host",
+        principals: &["server.example"],
+        valid_after_s: 0,
+        valid_before_s: u64::MAX,
+        force_command: None,
+        source_address: None,
+        extensions: &[],
+    };
+    let certificate = Certificate::issue(&request, ca).unwrap();
+    key.with_certificate(&certificate).unwrap()
 }
 
 /// Moves up to `limit` bytes of output into the other leg; whether there were any.

@@ -1,5 +1,7 @@
 //! Peers that break the rules, in both roles.
 
+use std::sync::Arc;
+
 use proptest::collection::vec;
 use proptest::prelude::{any, proptest};
 
@@ -9,8 +11,8 @@ use super::super::number::{
 };
 use super::super::*;
 use super::harness::{
-    Joined, Seen, carry, client_config, configs, events, feed, inject, message, one_suite,
-    server_config, suites, written,
+    Joined, Seen, carry, certified, client_config, configs, events, feed, inject, message,
+    one_suite, server_config, suites, written,
 };
 use crate::limits::IDLE_MESSAGES_BEFORE_AUTH_MAX;
 
@@ -214,11 +216,26 @@ fn a_prefix_cannot_be_cut() {
 
 #[test]
 fn no_byte_of_a_servers_exchange_can_be_changed() {
-    let config = server_config();
+    let bytes = changed_anywhere(&client_config(), &server_config());
+    assert!(bytes > 1200, "the reply was {bytes} bytes long");
+
+    let (client, mut server) = configs(|algorithms| {
+        algorithms.kex = vec![KexMethod::EcdhP256];
+        algorithms.host_certificates = vec![KeyAlgorithm::Ed25519];
+    });
+    let ca = HostKey::generate_ecdsa().unwrap();
+    server.host_keys = vec![Arc::new(certified(HostKey::generate_ed25519().unwrap(), &ca))];
+    let bytes = changed_anywhere(&client, &server);
+    assert!(bytes > 500, "the reply with a certificate was {bytes} bytes long");
+}
+
+/// Changes each byte of the server's answer in turn, which the client has to find out; how many
+/// there are.
+fn changed_anywhere(client: &ClientConfig, server: &ServerConfig) -> usize {
     let mut mutable = 0;
     for index in 0.. {
-        let mut client = Leg::client(client_config(), NOW);
-        let mut server = Leg::server(config.clone(), NOW);
+        let mut client = Leg::client(client.clone(), NOW);
+        let mut server = Leg::server(server.clone(), NOW);
         let version = written(&mut server);
         feed(&mut client, &version, NOW).unwrap();
         let hello = written(&mut client);
@@ -240,7 +257,7 @@ fn no_byte_of_a_servers_exchange_can_be_changed() {
         assert!(outcome.is_err(), "byte {position} of the reply");
         mutable += 1;
     }
-    assert!(mutable > 1200, "the reply was {mutable} bytes long");
+    mutable
 }
 
 /// What a man in the middle does to make both sides fall back.
@@ -328,6 +345,26 @@ fn a_changed_packet_ends_the_connection() {
         assert_eq!(feed(&mut joined.server, &bytes, NOW).unwrap(), []);
         assert!(joined.server.next(NOW).unwrap().is_none());
     }
+}
+
+/// A server that agrees on a certificate and shows a plain key.
+#[test]
+fn what_is_no_host_certificate_is_refused_where_one_was_agreed_on() {
+    let (config, server) = configs(|algorithms| {
+        algorithms.host_certificates = vec![KeyAlgorithm::Ed25519];
+    });
+    let scheme = KexMethod::MlKem768X25519.scheme().unwrap();
+    let (client_share, _ephemeral) = scheme.start().unwrap();
+    let (share, _secret) = scheme.answer(&client_share).unwrap().unwrap();
+    let mut reply = Writer::message(KEX_REPLY);
+    reply.string(server.host_keys[0].public_blob()).string(&share).string(b"");
+    let init = compose(&server.algorithms, Side::Server, Round::First).unwrap();
+    let mut client = Leg::client(config, NOW);
+    feed(&mut client, b"SSH-2.0-x\r\n", NOW).unwrap();
+    let failure = feed(&mut client, &plain(&[&init, reply.as_bytes()]), NOW).unwrap_err();
+    let named = matches!(failure, Error::WrongAlgorithm { part: "certificate", .. });
+    assert!(named, "{failure}");
+    assert_eq!(failure.reason(), number::REASON_HOST_KEY_NOT_VERIFIABLE);
 }
 
 #[test]

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use super::super::number::{IGNORE, PING, PONG};
 use super::super::*;
 use super::harness::{
-    Joined, Seen, carry, client_config, configs, events, feed, inject, message, one_suite,
-    server_config, suites, written,
+    Joined, Seen, carry, certified, client_config, configs, events, feed, inject, message,
+    one_suite, server_config, suites, written,
 };
-use crate::certificate;
 use crate::limits::{READ_BYTES_IDLE, READ_BYTES_LOADED};
 
 #[test]
@@ -85,24 +84,6 @@ fn every_cipher_with_every_mac_carries_messages_both_ways() {
         let sizes = [0, 1, 7, 8, 15, 16, 100, 32_768, 262_000];
         carries(&mut joined, &sizes, &format!("{} {mac:?}", cipher.name()));
     }
-}
-
-/// A key with a host certificate.
-fn certified(key: HostKey, ca: &HostKey) -> HostKey {
-    let request = certificate::Request {
-        key_blob: key.public_blob(),
-        kind: certificate::Kind::Host,
-        serial: 1,
-        key_id: "host",
-        principals: &["server.example"],
-        valid_after_s: 0,
-        valid_before_s: u64::MAX,
-        force_command: None,
-        source_address: None,
-        extensions: &[],
-    };
-    let certificate = Certificate::issue(&request, ca).unwrap();
-    key.with_certificate(&certificate).unwrap()
 }
 
 #[test]
