@@ -287,12 +287,39 @@ fn who_breaks_the_protocol_is_followed_no_more() {
             ScpError::DidNotWait,
         ),
     ];
-    let entered = format!("D0700 0 {}\n", "d".repeat(2_048));
+    let entered = format!("D0700 0 {}\n", "d".repeat(1_400));
     let deep: &[Said<'_>] = &[(Client, entered.as_bytes()), (Server, b"\0")];
-    let deep = [&[(Server, b"\0".as_slice())], deep, deep].concat();
+    let deep = [&[(Server, b"\0".as_slice())], deep, deep, deep].concat();
     assert_eq!(pass(Mode::Observe, "scp -rt /t", allow, &deep).error, Some(ScpError::TooDeep));
     for (name, said, error) in cases {
         assert_eq!(pass(Mode::Observe, "scp -rt /t", allow, &said).error, Some(error), "{name}");
+    }
+}
+
+#[test]
+fn no_line_is_longer_than_its_reader_takes() {
+    let line = |start: &str, bytes: usize| {
+        let mut line = start.as_bytes().to_vec();
+        line.resize(bytes - 1, b'x');
+        [line.as_slice(), b"\n"].concat()
+    };
+    let cases = [
+        ("longest line", "C0644 3 ", Client, 2_047, None),
+        ("longer line", "C0644 3 ", Client, 2_048, Some(ScpError::LineLength)),
+        ("longest trouble", "\x01", Client, 2_047, None),
+        ("longer trouble", "\x01", Client, 2_048, Some(ScpError::LineLength)),
+        ("longest answer", "\x01", Server, 2_047, None),
+        ("longer answer", "\x01", Server, 2_048, Some(ScpError::LineLength)),
+    ];
+    for (name, start, from, bytes, error) in cases {
+        let (ready, long): (Said<'_>, _) = ((Server, b"\0"), line(start, bytes));
+        let mut said = vec![ready, (from, &long)];
+        if from == Server {
+            said.insert(1, (Client, b"C0644 3 a\n"));
+        }
+        for mode in [Mode::Observe, Mode::Enforce] {
+            assert_eq!(pass(mode, "scp -t /t", allow, &said).error, error, "{name} {mode:?}");
+        }
     }
 }
 
