@@ -89,15 +89,16 @@ pub enum FileVerdict {
 impl FilePolicy {
     /// Judges one access.
     ///
-    /// Paths are compared as written, without empty names, `.` and `..`; what symbolic links lead
-    /// to on the server is not known.
+    /// Paths are compared as written, without empty names and `.`; what symbolic links lead to on
+    /// the server is not known. So a `..` behind a name is refused, as the name may be a link: all
+    /// but those that lead up from the very directory that the server begins at.
     #[must_use]
     pub fn judge(&self, request: &FileRequest<'_>) -> FileVerdict {
-        let place = request.path.map(|path| Place::new(path, request.home));
-        if place.as_ref().is_some_and(|place| place.has_zero) {
+        let home = request.home.map(|home| Place::new(home, None));
+        let place = request.path.map(|path| Place::new(path, home.as_ref()));
+        if place.as_ref().is_some_and(|place| place.is_doubtful) {
             return FileVerdict::Refuse;
         }
-        let home = request.home.map(|home| Place::new(home, None));
         for rule in self.rules.iter().filter(|rule| rule.operations.contains(&request.access)) {
             let fits = rule.paths.is_empty()
                 || rule.paths.iter().any(|pattern| match place.as_ref() {
@@ -233,32 +234,44 @@ impl From<bool> for Fit {
 }
 
 /// A path in its shortest form.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Place<'a> {
     names: Vec<&'a [u8]>,
     is_absolute: bool,
-    /// Whether it has a zero byte, at which servers end it.
-    has_zero: bool,
+    /// Whether a server may take it for another one: it ends it at a zero byte, or follows a
+    /// symbolic link before it goes up.
+    is_doubtful: bool,
 }
 
 impl<'a> Place<'a> {
-    fn new(path: &'a [u8], home: Option<&'a [u8]>) -> Self {
-        let before = if path.starts_with(b"/") { None } else { home };
-        let is_absolute = before.unwrap_or(path).starts_with(b"/");
-        let mut names: Vec<&[u8]> = Vec::new();
-        let all = [before.unwrap_or_default(), path].into_iter();
-        for name in all.flat_map(|part| part.split(|&byte| byte == b'/')) {
+    fn new(path: &'a [u8], home: Option<&Self>) -> Self {
+        let mut place = match home {
+            Some(home) if !path.starts_with(b"/") => home.clone(),
+            _ => {
+                Self { names: Vec::new(), is_absolute: path.starts_with(b"/"), is_doubtful: false }
+            }
+        };
+        place.is_doubtful |= path.contains(&0);
+        let home = home.map(|home| home.names.as_slice());
+        // A directory above home is as certain as home.
+        let mut is_above_home = false;
+        for name in path.split(|&byte| byte == b'/') {
             match name {
                 b"" | b"." => {}
-                UP if names.last().is_some_and(|last| *last != UP) => {
-                    names.pop();
+                UP if place.names.last().is_some_and(|last| *last != UP) => {
+                    is_above_home |= home == Some(place.names.as_slice());
+                    place.is_doubtful |= !is_above_home;
+                    place.names.pop();
                 }
                 // Above the root is the root.
-                UP if is_absolute => {}
-                name => names.push(name),
+                UP if place.is_absolute => {}
+                name => {
+                    is_above_home = false;
+                    place.names.push(name);
+                }
             }
         }
-        Self { names, is_absolute, has_zero: path.contains(&0) }
+        place
     }
 }
 
@@ -330,7 +343,7 @@ mod tests {
     fn which_paths_fit_a_pattern() {
         let home: Option<&[u8]> = Some(b"/h/u");
         let long = [b"/data/".as_slice(), &vec![b'x'; 65_536]].concat();
-        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 40] = [
+        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 52] = [
             ("literal", "/a/b", b"/a/b", None, true),
             ("case", "/a/b", b"/a/B", None, false),
             ("below", "/a", b"/a/b", None, false),
@@ -349,7 +362,9 @@ mod tests {
             ("two stars twice", "/**/b/**/d", b"/a/b/b/c/d/d", None, true),
             ("two stars, other end", "/**/b/**/d", b"/a/b/c", None, false),
             ("up", "/data/**", b"/data/../etc/shadow", None, false),
-            ("up and down", "/data/**", b"/etc/../data/x", None, true),
+            ("up and down", "/data/**", b"/etc/../data/x", None, false),
+            ("up to where it is", "/data/**", b"/data/a/../b", None, false),
+            ("up at the end", "/**", b"/data/a/..", None, false),
             ("above the root", "/etc/*", b"/../../etc/passwd", None, true),
             ("slashes", "/data/x", b"//data///x", None, true),
             ("dots", "/data/x", b"/./data/./x/.", None, true),
@@ -361,6 +376,16 @@ mod tests {
             ("long", "/data/**", &long, None, true),
             ("relative, home known", "/h/u/x", b"x", home, true),
             ("relative, out of home", "/h/u/**", b"../v/x", home, false),
+            ("up from home", "/h/v/**", b"../v/x", home, true),
+            ("up from home, absolute", "/h/v/**", b"/h/u/.././v/x", home, true),
+            ("twice up from home", "/h/**", b"../../h/x", home, true),
+            ("up from home, then from a name", "/h/**", b"../v/../x", home, false),
+            ("up and down to home", "/h/**", b"../u/../x", home, true),
+            ("up from below home", "/h/**", b"v/../x", home, false),
+            ("up from beside home", "/h/**", b"/h/v/../x", home, false),
+            ("up from above home", "/h/**", b"/h/../h/x", home, false),
+            ("up, home not known", "/h/v/**", b"/h/u/../v/x", None, false),
+            ("home that is not in its shortest form", "/**", b"x", Some(b"/h/v/../u"), false),
             ("empty is home", "/h/u", b"", home, true),
             ("dot is home", "/h/u", b".", home, true),
             ("pattern from home", "up/*", b"/h/u/up/x", home, true),
@@ -456,12 +481,13 @@ mod tests {
         #[test]
         fn no_path_gets_out_of_what_is_allowed(path in "(/|\\.\\.|\\.|a|b|data){0,12}") {
             let allowed = policy(&[rule(&[Read], &["/data/**"], FileAction::Allow)]);
-            // What a server without symbolic links makes of it.
+            // What a server makes of it, wherever the names are links to.
             let mut place: Vec<&str> = vec![];
+            let mut is_certain = true;
             for name in path.split('/').filter(|name| !matches!(*name, "" | ".")) {
-                if name == ".." { place.pop(); } else { place.push(name); }
+                if name == ".." { is_certain &= place.pop().is_none(); } else { place.push(name); }
             }
-            let inside = path.starts_with('/') && place.first() == Some(&"data");
+            let inside = path.starts_with('/') && place.first() == Some(&"data") && is_certain;
             prop_assert_eq!(allows(&allowed, path.as_bytes(), None), inside);
         }
     }
