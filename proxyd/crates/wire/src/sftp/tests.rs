@@ -121,6 +121,11 @@ fn extended(id: u32, name: &[u8], fields: &[&[u8]]) -> Vec<u8> {
     packet(200, &[&u(id), &s(name), &fields.concat()])
 }
 
+/// Number 9, as all that is to be refused.
+fn symlink(first: &[u8], second: &[u8]) -> Vec<u8> {
+    packet(20, &[&u(9), &s(first), &s(second)])
+}
+
 type Said = (Peer, Vec<u8>);
 
 /// What begins every conversation.
@@ -148,7 +153,7 @@ const TOLD: &[&str] = &[
     "rename a -> b: failure",
     "posix-rename a -> b",
     "hardlink b -> c",
-    "symlink ../b -> /h/d",
+    "symlink /b -> /h/d",
     "readlink /h/d",
     "mkdir new",
     "rmdir new",
@@ -217,10 +222,10 @@ fn names() -> Vec<Said> {
         (Server, status(22, 0)),
         (Client, extended(23, b"hardlink@openssh.com", &[&s(b"b"), &s(b"c")])),
         (Server, status(23, 0)),
-        (Client, packet(20, &[&u(24), &s(b"../b"), &s(b"/h/d")])),
+        (Client, packet(20, &[&u(24), &s(b"/b"), &s(b"/h/d")])),
         (Server, status(24, 0)),
         (Client, on_path(19, 25, b"/h/d")),
-        (Server, packet(104, &[&u(25), &u(1), &s(b"../b"), &s(b""), &attributes])),
+        (Server, packet(104, &[&u(25), &u(1), &s(b"/b"), &s(b""), &attributes])),
         (Client, packet(14, &[&u(26), &s(b"new"), &attributes])),
         (Server, status(26, 0)),
         (Client, on_path(15, 27, b"new")),
@@ -352,7 +357,12 @@ fn refused_requests_reach_no_file() {
         ("set size", packet(9, &[&u(9), &s(b"/w"), &u(1), &[9; 8]]), "setstat /w size"),
         ("rename from", packet(18, &[&u(9), &s(b"/no"), &s(b"/ok")]), "rename /no -> /ok"),
         ("rename to", packet(18, &[&u(9), &s(b"/ok"), &s(b"/no")]), "rename /ok -> /no"),
-        ("link to", packet(20, &[&u(9), &s(b"no"), &s(b"/l")]), "symlink no -> /l"),
+        ("link to", symlink(b"/no", b"/l"), "symlink /no -> /l"),
+        ("link to, other order", symlink(b"/l", b"/no"), "symlink /l -> /no"),
+        ("relative link", symlink(b"ok", b"/l"), "symlink ok -> /l"),
+        ("relative link, other order", symlink(b"/l", b"ok"), "symlink /l -> ok"),
+        ("link up", symlink(b"/ok/../x", b"/l"), "symlink /ok/../x -> /l"),
+        ("link up, other order", symlink(b"/l", b"/ok/.."), "symlink /l -> /ok/.."),
         ("extension", extended(9, b"x@y", &[b"/no"]), "extended x@y: refused"),
         ("unknown handle", write(9, &[7], 0, b"data"), "write : refused"),
         ("long path", on_path(13, 9, &long), "remove aaaa"),
