@@ -159,9 +159,15 @@ impl PathPattern {
     /// Compares a path; patterns that are not absolute begin at `home`.
     fn fits(&self, place: &Place<'_>, home: Option<&Place<'_>>) -> Fit {
         let names = self.names();
-        let anywhere = names.first() == Some(&ANY_NAMES);
         let is_above = place.names.first() == Some(&UP);
-        if anywhere || (self.is_absolute == place.is_absolute && !is_above) {
+        if names.first() == Some(&ANY_NAMES) {
+            // The pattern takes whatever is before the names that are known, if they fit.
+            let known = place.names.iter().position(|name| *name != UP);
+            let known = known.and_then(|at| place.names.get(at..)).unwrap_or_default();
+            let fits = fit_names(&names, known);
+            return if fits || place.is_absolute { Fit::from(fits) } else { Fit::Unknown };
+        }
+        if self.is_absolute == place.is_absolute && !is_above {
             return Fit::from(fit_names(&names, &place.names));
         }
         // A path is relative only as long as home is not known.
@@ -343,7 +349,7 @@ mod tests {
     fn which_paths_fit_a_pattern() {
         let home: Option<&[u8]> = Some(b"/h/u");
         let long = [b"/data/".as_slice(), &vec![b'x'; 65_536]].concat();
-        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 52] = [
+        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 54] = [
             ("literal", "/a/b", b"/a/b", None, true),
             ("case", "/a/b", b"/a/B", None, false),
             ("below", "/a", b"/a/b", None, false),
@@ -396,6 +402,8 @@ mod tests {
             ("both relative, out of home", "up/*", b"up/../../x", None, false),
             ("both relative, above", "*/x", b"../x", None, false),
             ("anywhere", "**/.ssh/*", b".ssh/id", None, true),
+            ("anywhere, above", "**/x", b"../x", None, true),
+            ("anywhere, above, needs a name", "**/*/x", b"../x", None, false),
         ];
         for (case, pattern, path, home, expected) in cases {
             let allowed = policy(&[rule(&[Read], &[pattern], FileAction::Allow)]);
@@ -406,11 +414,16 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         let all = rule(&[Read], &["**"], FileAction::Allow);
-        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 6] = [
+        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 11] = [
             ("known to be elsewhere", "/etc/**", b"/srv/x", None, true),
             ("known to be there", "/etc/**", b"../../etc/x", Some(b"/h/u"), false),
             ("perhaps there", "/etc/**", b"../../etc/x", None, false),
             ("relative, home known", "/etc/**", b"x", Some(b"/h/u"), true),
+            ("anywhere, known", "**/.ssh/*", b"x", Some(b"/h/u"), true),
+            ("anywhere, fits", "**/.ssh/*", b".ssh/id", None, false),
+            ("anywhere, home may be in it", "**/.ssh/*", b"id", None, false),
+            ("anywhere, above may be in it", "**/.ssh/*", b"../id", None, false),
+            ("anywhere, absolute", "**/.ssh/*", b"/id", None, true),
             ("perhaps in home", "private/**", b"/h/u/private/x", None, false),
             ("not in home", "private/**", b"/h/u/x", Some(b"/h/u"), true),
         ];
