@@ -91,7 +91,8 @@ impl FilePolicy {
     ///
     /// Paths are compared as written, without empty names and `.`; what symbolic links lead to on
     /// the server is not known. So a `..` behind a name is refused, as the name may be a link: all
-    /// but those that lead up from the very directory that the server begins at.
+    /// but those that lead up from the very directory that the server begins at. Servers are taken
+    /// for POSIX ones, where `/` alone parts names; a `..` beside a `\` is refused all the same.
     #[must_use]
     pub fn judge(&self, request: &FileRequest<'_>) -> FileVerdict {
         let home = request.home.map(|home| Place::new(home, None));
@@ -244,8 +245,8 @@ impl From<bool> for Fit {
 struct Place<'a> {
     names: Vec<&'a [u8]>,
     is_absolute: bool,
-    /// Whether a server may take it for another one: it ends it at a zero byte, or follows a
-    /// symbolic link before it goes up.
+    /// Whether a server may take it for another one: it ends it at a zero byte, follows a symbolic
+    /// link before it goes up, or goes up where it has a `\`.
     is_doubtful: bool,
 }
 
@@ -257,7 +258,7 @@ impl<'a> Place<'a> {
                 Self { names: Vec::new(), is_absolute: path.starts_with(b"/"), is_doubtful: false }
             }
         };
-        place.is_doubtful |= path.contains(&0);
+        place.is_doubtful |= path.contains(&0) || goes_up_on_windows(path);
         let home = home.map(|home| home.names.as_slice());
         // A directory above home is as certain as home.
         let mut is_above_home = false;
@@ -279,6 +280,11 @@ impl<'a> Place<'a> {
         }
         place
     }
+}
+
+/// Whether a `..` is beside a `\`, which parts names on Windows.
+fn goes_up_on_windows(path: &[u8]) -> bool {
+    path.windows(UP.len() + 1).any(|part| matches!(part, br"\.." | br"..\"))
 }
 
 /// Compares names with those of a pattern; looks at each pair at most once per `**`.
@@ -349,7 +355,7 @@ mod tests {
     fn which_paths_fit_a_pattern() {
         let home: Option<&[u8]> = Some(b"/h/u");
         let long = [b"/data/".as_slice(), &vec![b'x'; 65_536]].concat();
-        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 54] = [
+        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 58] = [
             ("literal", "/a/b", b"/a/b", None, true),
             ("case", "/a/b", b"/a/B", None, false),
             ("below", "/a", b"/a/b", None, false),
@@ -376,6 +382,10 @@ mod tests {
             ("dots", "/data/x", b"/./data/./x/.", None, true),
             ("slash behind", "/data/x", b"/data/x/", None, true),
             ("not UTF-8", "/data/*", b"/data/\xff\xfe", None, true),
+            ("backslash", "/data/*", br"/data/a\b\.c.", None, true),
+            ("up behind a backslash", "/data/*", br"/data/x\..\..\y", None, false),
+            ("up before a backslash", "/data/*", br"/data/..\y", None, false),
+            ("up behind a last backslash", "/data/*", br"/data/x\..", None, false),
             ("newline", "/data/*", b"/data/a\nb", None, true),
             ("zero byte", "/data/**", b"/data/a\0/../../etc", None, false),
             ("zero byte anywhere", "**", b"/a\0", None, false),
