@@ -34,8 +34,9 @@ pub(super) enum Judged {
 
 /// Asks for everything that a request needs.
 pub(super) fn judge(request: &Request<'_>, table: &Table, watch: &mut impl Watch) -> Judged {
-    // What is behind a string that was cut is not known.
-    if request.cut {
+    // What is behind a string that was cut is not known, and servers do not agree what a zero byte
+    // makes of a name.
+    if request.cut || request.zero_in_name {
         return Judged::Refused;
     }
     let Some(accesses) = accesses(request, table) else {
