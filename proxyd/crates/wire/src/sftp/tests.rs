@@ -469,6 +469,51 @@ fn content_that_is_not_whole_is_not_taken_for_whole() {
     }
 }
 
+#[test]
+fn content_is_handed_out_only_of_files_that_are_opened_for_it() {
+    let h: &[u8] = b"h";
+    let opendir = on_path(11, 1, b"f");
+    let wrote = |code| vec![(Client, write(2, h, 0, b"abcd")), (Server, status(2, code))];
+    let got = vec![(Client, read(2, h, 0, 4)), (Server, data(2, b"abcd"))];
+    let cases = [
+        (
+            "written, opened to read",
+            open(1, b"f", 1),
+            wrote(0),
+            Some("write f 4 file not opened for it"),
+        ),
+        ("not written, opened to read", open(1, b"f", 1), wrote(4), None),
+        (
+            "written, a directory",
+            opendir.clone(),
+            wrote(0),
+            Some("write f 4 file not opened for it"),
+        ),
+        (
+            "read, opened to write",
+            open(1, b"f", 2),
+            got.clone(),
+            Some("read f 4 file not opened for it"),
+        ),
+        ("read, a directory", opendir, got.clone(), Some("read f 4 file not opened for it")),
+        ("read, opened to read", open(1, b"f", 1), got, Some("read f 4 \"abcd\"")),
+    ];
+    for (name, opened, rest, told) in cases {
+        let closed = vec![(Client, on_path(4, 90, h)), (Server, status(90, 0))];
+        let opened = vec![(Client, opened), (Server, handle(1, h))];
+        let said = [greeting(), opened, rest, closed].concat();
+        for mode in [Mode::Observe, Mode::Enforce] {
+            let notes = pass(mode, allow, &borrowed(&said)).notes;
+            let is_seen = told.is_some_and(|told| told.ends_with('"'));
+            assert_eq!(notes.contents.len(), usize::from(is_seen), "{name}");
+            let carried =
+                |line: &&String| line.ends_with("opened for it") || line.ends_with("\"abcd\"");
+            let lines = notes.told.iter().find(carried).map(String::as_str);
+            assert_eq!(lines, told, "{name}: {:?}", notes.told);
+        }
+    }
+}
+
 type Broken = (&'static str, Vec<Said>, SftpError);
 
 /// The greeting, then this.
