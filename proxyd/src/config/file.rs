@@ -426,7 +426,11 @@ section! {
 section! {
     /// What may be done to which files of a server over sftp and scp. What no rule allows is
     /// refused. Symbolic links on the server are not followed: whoever may write in a place where
-    /// others made links may write to where they lead.
+    /// others made links may write to where they lead. So a path with ".." behind a name is
+    /// refused, unless it leads up from where the server starts the user, and a symbolic link may
+    /// be made only to an absolute path without "..". The policies are for servers whose paths are
+    /// POSIX ones: a backslash is like any other character, but a path with one beside ".." is
+    /// refused.
     Files {
         /// The policy's name.
         name: Name = Required;
@@ -446,8 +450,10 @@ section! {
         operations: NonEmpty<FileAccess> = Required;
         /// Paths on the server, without "." and "..". `*` is any characters within a name, and the
         /// name `**` is any names, none too: "/srv/**" is /srv and all below. One without a leading
-        /// slash begins where the server starts the user. scp does not tell where that is: its
-        /// paths without a leading slash fit such patterns only. An empty list is every path.
+        /// slash begins where the server starts the user. scp does not tell where that is: of its
+        /// paths without a leading slash it is certain only that they fit such patterns, or ones
+        /// that begin with `**`; a rule that refuses is taken to fit where it could. An empty list
+        /// is every path.
         paths: Vec<PathPattern> = Or(vec![]);
         /// How many bytes of a file may be read, and how far into it may be written; 0 sets no
         /// limit. With a limit, appending is refused, because it is not known what is there.

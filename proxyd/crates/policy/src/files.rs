@@ -89,15 +89,17 @@ pub enum FileVerdict {
 impl FilePolicy {
     /// Judges one access.
     ///
-    /// Paths are compared as written, without empty names, `.` and `..`; what symbolic links lead
-    /// to on the server is not known.
+    /// Paths are compared as written, without empty names and `.`; what symbolic links lead to on
+    /// the server is not known. So a `..` behind a name is refused, as the name may be a link: all
+    /// but those that lead up from the very directory that the server begins at. Servers are taken
+    /// for POSIX ones, where `/` alone parts names; a `..` beside a `\` is refused all the same.
     #[must_use]
     pub fn judge(&self, request: &FileRequest<'_>) -> FileVerdict {
-        let place = request.path.map(|path| Place::new(path, request.home));
-        if place.as_ref().is_some_and(|place| place.has_zero) {
+        let home = request.home.map(|home| Place::new(home, None));
+        let place = request.path.map(|path| Place::new(path, home.as_ref()));
+        if place.as_ref().is_some_and(|place| place.is_doubtful) {
             return FileVerdict::Refuse;
         }
-        let home = request.home.map(|home| Place::new(home, None));
         for rule in self.rules.iter().filter(|rule| rule.operations.contains(&request.access)) {
             let fits = rule.paths.is_empty()
                 || rule.paths.iter().any(|pattern| match place.as_ref() {
@@ -158,9 +160,15 @@ impl PathPattern {
     /// Compares a path; patterns that are not absolute begin at `home`.
     fn fits(&self, place: &Place<'_>, home: Option<&Place<'_>>) -> Fit {
         let names = self.names();
-        let anywhere = names.first() == Some(&ANY_NAMES);
         let is_above = place.names.first() == Some(&UP);
-        if anywhere || (self.is_absolute == place.is_absolute && !is_above) {
+        if names.first() == Some(&ANY_NAMES) {
+            // The pattern takes whatever is before the names that are known, if they fit.
+            let known = place.names.iter().position(|name| *name != UP);
+            let known = known.and_then(|at| place.names.get(at..)).unwrap_or_default();
+            let fits = fit_names(&names, known);
+            return if fits || place.is_absolute { Fit::from(fits) } else { Fit::Unknown };
+        }
+        if self.is_absolute == place.is_absolute && !is_above {
             return Fit::from(fit_names(&names, &place.names));
         }
         // A path is relative only as long as home is not known.
@@ -233,33 +241,50 @@ impl From<bool> for Fit {
 }
 
 /// A path in its shortest form.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Place<'a> {
     names: Vec<&'a [u8]>,
     is_absolute: bool,
-    /// Whether it has a zero byte, at which servers end it.
-    has_zero: bool,
+    /// Whether a server may take it for another one: it ends it at a zero byte, follows a symbolic
+    /// link before it goes up, or goes up where it has a `\`.
+    is_doubtful: bool,
 }
 
 impl<'a> Place<'a> {
-    fn new(path: &'a [u8], home: Option<&'a [u8]>) -> Self {
-        let before = if path.starts_with(b"/") { None } else { home };
-        let is_absolute = before.unwrap_or(path).starts_with(b"/");
-        let mut names: Vec<&[u8]> = Vec::new();
-        let all = [before.unwrap_or_default(), path].into_iter();
-        for name in all.flat_map(|part| part.split(|&byte| byte == b'/')) {
+    fn new(path: &'a [u8], home: Option<&Self>) -> Self {
+        let mut place = match home {
+            Some(home) if !path.starts_with(b"/") => home.clone(),
+            _ => {
+                Self { names: Vec::new(), is_absolute: path.starts_with(b"/"), is_doubtful: false }
+            }
+        };
+        place.is_doubtful |= path.contains(&0) || goes_up_on_windows(path);
+        let home = home.map(|home| home.names.as_slice());
+        // A directory above home is as certain as home.
+        let mut is_above_home = false;
+        for name in path.split(|&byte| byte == b'/') {
             match name {
                 b"" | b"." => {}
-                UP if names.last().is_some_and(|last| *last != UP) => {
-                    names.pop();
+                UP if place.names.last().is_some_and(|last| *last != UP) => {
+                    is_above_home |= home == Some(place.names.as_slice());
+                    place.is_doubtful |= !is_above_home;
+                    place.names.pop();
                 }
                 // Above the root is the root.
-                UP if is_absolute => {}
-                name => names.push(name),
+                UP if place.is_absolute => {}
+                name => {
+                    is_above_home = false;
+                    place.names.push(name);
+                }
             }
         }
-        Self { names, is_absolute, has_zero: path.contains(&0) }
+        place
     }
+}
+
+/// Whether a `..` is beside a `\`, which parts names on Windows.
+fn goes_up_on_windows(path: &[u8]) -> bool {
+    path.windows(UP.len() + 1).any(|part| matches!(part, br"\.." | br"..\"))
 }
 
 /// Compares names with those of a pattern; looks at each pair at most once per `**`.
@@ -330,7 +355,7 @@ mod tests {
     fn which_paths_fit_a_pattern() {
         let home: Option<&[u8]> = Some(b"/h/u");
         let long = [b"/data/".as_slice(), &vec![b'x'; 65_536]].concat();
-        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 40] = [
+        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 58] = [
             ("literal", "/a/b", b"/a/b", None, true),
             ("case", "/a/b", b"/a/B", None, false),
             ("below", "/a", b"/a/b", None, false),
@@ -349,18 +374,34 @@ mod tests {
             ("two stars twice", "/**/b/**/d", b"/a/b/b/c/d/d", None, true),
             ("two stars, other end", "/**/b/**/d", b"/a/b/c", None, false),
             ("up", "/data/**", b"/data/../etc/shadow", None, false),
-            ("up and down", "/data/**", b"/etc/../data/x", None, true),
+            ("up and down", "/data/**", b"/etc/../data/x", None, false),
+            ("up to where it is", "/data/**", b"/data/a/../b", None, false),
+            ("up at the end", "/**", b"/data/a/..", None, false),
             ("above the root", "/etc/*", b"/../../etc/passwd", None, true),
             ("slashes", "/data/x", b"//data///x", None, true),
             ("dots", "/data/x", b"/./data/./x/.", None, true),
             ("slash behind", "/data/x", b"/data/x/", None, true),
             ("not UTF-8", "/data/*", b"/data/\xff\xfe", None, true),
+            ("backslash", "/data/*", br"/data/a\b\.c.", None, true),
+            ("up behind a backslash", "/data/*", br"/data/x\..\..\y", None, false),
+            ("up before a backslash", "/data/*", br"/data/..\y", None, false),
+            ("up behind a last backslash", "/data/*", br"/data/x\..", None, false),
             ("newline", "/data/*", b"/data/a\nb", None, true),
             ("zero byte", "/data/**", b"/data/a\0/../../etc", None, false),
             ("zero byte anywhere", "**", b"/a\0", None, false),
             ("long", "/data/**", &long, None, true),
             ("relative, home known", "/h/u/x", b"x", home, true),
             ("relative, out of home", "/h/u/**", b"../v/x", home, false),
+            ("up from home", "/h/v/**", b"../v/x", home, true),
+            ("up from home, absolute", "/h/v/**", b"/h/u/.././v/x", home, true),
+            ("twice up from home", "/h/**", b"../../h/x", home, true),
+            ("up from home, then from a name", "/h/**", b"../v/../x", home, false),
+            ("up and down to home", "/h/**", b"../u/../x", home, true),
+            ("up from below home", "/h/**", b"v/../x", home, false),
+            ("up from beside home", "/h/**", b"/h/v/../x", home, false),
+            ("up from above home", "/h/**", b"/h/../h/x", home, false),
+            ("up, home not known", "/h/v/**", b"/h/u/../v/x", None, false),
+            ("home that is not in its shortest form", "/**", b"x", Some(b"/h/v/../u"), false),
             ("empty is home", "/h/u", b"", home, true),
             ("dot is home", "/h/u", b".", home, true),
             ("pattern from home", "up/*", b"/h/u/up/x", home, true),
@@ -371,6 +412,8 @@ mod tests {
             ("both relative, out of home", "up/*", b"up/../../x", None, false),
             ("both relative, above", "*/x", b"../x", None, false),
             ("anywhere", "**/.ssh/*", b".ssh/id", None, true),
+            ("anywhere, above", "**/x", b"../x", None, true),
+            ("anywhere, above, needs a name", "**/*/x", b"../x", None, false),
         ];
         for (case, pattern, path, home, expected) in cases {
             let allowed = policy(&[rule(&[Read], &[pattern], FileAction::Allow)]);
@@ -381,11 +424,16 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         let all = rule(&[Read], &["**"], FileAction::Allow);
-        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 6] = [
+        let cases: [(&str, &str, &[u8], Option<&[u8]>, bool); 11] = [
             ("known to be elsewhere", "/etc/**", b"/srv/x", None, true),
             ("known to be there", "/etc/**", b"../../etc/x", Some(b"/h/u"), false),
             ("perhaps there", "/etc/**", b"../../etc/x", None, false),
             ("relative, home known", "/etc/**", b"x", Some(b"/h/u"), true),
+            ("anywhere, known", "**/.ssh/*", b"x", Some(b"/h/u"), true),
+            ("anywhere, fits", "**/.ssh/*", b".ssh/id", None, false),
+            ("anywhere, home may be in it", "**/.ssh/*", b"id", None, false),
+            ("anywhere, above may be in it", "**/.ssh/*", b"../id", None, false),
+            ("anywhere, absolute", "**/.ssh/*", b"/id", None, true),
             ("perhaps in home", "private/**", b"/h/u/private/x", None, false),
             ("not in home", "private/**", b"/h/u/x", Some(b"/h/u"), true),
         ];
@@ -456,12 +504,13 @@ mod tests {
         #[test]
         fn no_path_gets_out_of_what_is_allowed(path in "(/|\\.\\.|\\.|a|b|data){0,12}") {
             let allowed = policy(&[rule(&[Read], &["/data/**"], FileAction::Allow)]);
-            // What a server without symbolic links makes of it.
+            // What a server makes of it, wherever the names are links to.
             let mut place: Vec<&str> = vec![];
+            let mut is_certain = true;
             for name in path.split('/').filter(|name| !matches!(*name, "" | ".")) {
-                if name == ".." { place.pop(); } else { place.push(name); }
+                if name == ".." { is_certain &= place.pop().is_none(); } else { place.push(name); }
             }
-            let inside = path.starts_with('/') && place.first() == Some(&"data");
+            let inside = path.starts_with('/') && place.first() == Some(&"data") && is_certain;
             prop_assert_eq!(allows(&allowed, path.as_bytes(), None), inside);
         }
     }

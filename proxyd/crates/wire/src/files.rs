@@ -87,6 +87,8 @@ pub enum Unseen {
     OutOfOrder,
     /// It was appended to what was there.
     Appended,
+    /// The file was not opened for it.
+    NotOpened,
     /// A piece was not taken, or the sender could not read it.
     Failed,
     /// It ended early.
@@ -101,6 +103,7 @@ impl Unseen {
             Self::NotFromStart => "not from the start",
             Self::OutOfOrder => "not in order",
             Self::Appended => "appended",
+            Self::NotOpened => "file not opened for it",
             Self::Failed => "a piece failed",
             Self::Unfinished => "unfinished",
         }

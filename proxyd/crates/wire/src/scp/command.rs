@@ -199,9 +199,15 @@ impl Splitter {
     fn take_bare(&mut self, byte: u8) {
         match byte {
             b' ' | b'\t' => return self.end_word(),
-            b'\\' => self.quotation = Quotation::Escaped,
-            b'\'' => self.quotation = Quotation::Single,
-            b'"' => self.quotation = Quotation::Double,
+            b'\\' => self.quote(Quotation::Escaped),
+            b'\'' => self.quote(Quotation::Single),
+            b'"' => self.quote(Quotation::Double),
+            // zsh takes the word for the path of a program.
+            b'=' if self.word.is_none() => self.doubt_byte(byte),
+            // Some shells descend into directories, whose names the sender does not tell.
+            b'*' if self.ends_with(b"*") => self.doubt_byte(byte),
+            // bash takes what looks like the setting of a variable for one.
+            b'~' if self.ends_with(b"=") || self.ends_with(b":") => self.doubt_byte(byte),
             b'~' if self.word.is_none() => {
                 self.is_home = true;
                 self.push(byte);
@@ -215,6 +221,19 @@ impl Splitter {
         }
         // A quotation makes a word, even if nothing is in it.
         self.word.get_or_insert_default();
+    }
+
+    /// Begins a quotation, which in the name before the first slash keeps a tilde as it is.
+    fn quote(&mut self, quotation: Quotation) {
+        let is_prefix = self.word.as_ref().is_some_and(|word| !word.bytes.contains(&b'/'));
+        if self.is_home && is_prefix {
+            self.doubt(CommandError::Shell(b'~'));
+        }
+        self.quotation = quotation;
+    }
+
+    fn ends_with(&self, end: &[u8]) -> bool {
+        self.word.as_ref().is_some_and(|word| word.bytes.ends_with(end))
     }
 
     fn push(&mut self, byte: u8) {
@@ -253,7 +272,7 @@ mod tests {
 
     #[test]
     fn what_is_certain() {
-        let cases: [(&str, Direction, bool, &[&str]); 12] = [
+        let cases: [(&str, Direction, bool, &[&str]); 15] = [
             ("scp -t /tmp", ToServer, false, &["/tmp"]),
             ("/usr/bin/scp -v -p -f a b", ToClient, false, &["a", "b"]),
             ("scp -rdt -- -x", ToServer, true, &["-x"]),
@@ -265,6 +284,9 @@ mod tests {
             ("scp -f ~/a/*.log", ToClient, false, &["a/*.log"]),
             ("scp -f a~b", ToClient, false, &["a~b"]),
             ("scp -f \\~x", ToClient, false, &["~x"]),
+            ("scp -f ~/'a b'", ToClient, false, &["a b"]),
+            ("scp -f '=a' a=b \\=c", ToClient, false, &["=a", "a=b", "=c"]),
+            ("scp -f 'a**' a\\*\\*", ToClient, false, &["a**", "a**"]),
             ("scp -f a -t", ToClient, false, &["a", "-t"]),
         ];
         for (text, direction, is_directory, paths) in cases {
@@ -292,6 +314,16 @@ mod tests {
             ("scp -f a\nid", Shell(b'\n')),
             ("scp -f a\\\nb", Shell(b'\n')),
             ("scp -f ~root/a", Shell(b'~')),
+            ("scp -f ~\"/a\"", Shell(b'~')),
+            ("scp -f ~'root'/a", Shell(b'~')),
+            ("scp -f ~\\/a", Shell(b'~')),
+            ("scp -f ~''", Shell(b'~')),
+            ("scp -f a=~/b", Shell(b'~')),
+            ("scp -f a=/b:~/c", Shell(b'~')),
+            ("scp -f =ls", Shell(b'=')),
+            ("scp -f a =ls", Shell(b'=')),
+            ("scp -f a**", Shell(b'*')),
+            ("scp -f /srv/**", Shell(b'*')),
             ("scp -f /srv/*/a", Shell(b'*')),
             ("scp -t a*", Shell(b'*')),
             ("scp -f 'a", Quotation),

@@ -17,6 +17,9 @@ pub enum ScpError {
     /// The sender goes on without an answer, so that nobody can tell content from lines.
     #[error("sender does not wait for an answer")]
     DidNotWait,
+    /// An answer while no step waits for one, under a policy.
+    #[error("answer comes before there is anything to answer")]
+    Unasked,
     /// More is without an answer, or has one early, than any program leaves.
     #[error("more than {STEPS_MAX} steps wait for an answer, or have one early")]
     TooManySteps,

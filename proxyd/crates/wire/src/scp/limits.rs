@@ -1,7 +1,9 @@
 //! Bounds on what is followed; one place.
 
-/// Bytes of a line: the longest name that file systems have takes 255, a message quotes a path.
-pub const LINE_BYTES_MAX: usize = 4_096;
+/// Bytes of a line or an answer, with its first byte and its end. OpenSSH reads either into a
+/// buffer of 2048 bytes, of which it leaves one free for a line, and takes the rest of a longer one
+/// for what comes next. The longest name that file systems have takes 255.
+pub const LINE_BYTES_MAX: usize = 2_047;
 
 /// Steps without an answer, or with one early. Programs that do not wait send one file.
 pub const STEPS_MAX: usize = 64;

@@ -45,7 +45,8 @@ pub struct Scp {
     answer: Vec<u8>,
     /// What waits for an answer, in order; the far end's being ready comes first.
     steps: VecDeque<Step>,
-    /// Answers that came before their step: programs that do not wait send them at once.
+    /// Answers that came before their step: programs that do not wait send them at once. None
+    /// under [`Mode::Enforce`], where they end the channel.
     early: usize,
     /// How many files were begun.
     begun: u64,
@@ -315,6 +316,10 @@ impl Scp {
         bytes: &'b [u8],
         watch: &mut impl Watch,
     ) -> Result<&'b [u8], ScpError> {
+        // Its receiver would read it as the answer to a step that comes later.
+        if self.mode == Mode::Enforce && self.steps.is_empty() {
+            return Err(ScpError::Unasked);
+        }
         let (_taken, rest) = take_reply(&mut self.answer, bytes)?;
         if !is_whole_reply(&self.answer) {
             return Ok(rest);

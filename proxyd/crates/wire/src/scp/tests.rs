@@ -192,10 +192,39 @@ fn a_client_that_does_not_wait_is_watched_and_not_trusted() {
     let passed = pass(Mode::Observe, "scp -t /t/", allow, said);
     assert_eq!((passed.error, passed.notes.told), (None, vec!["write /t/a 3 \"abc\"".to_owned()]));
     assert_eq!(pass(Mode::Enforce, "scp -t /t/", allow, said).error, Some(ScpError::DidNotWait));
-    // The other way round the client may answer ahead: what it is sent is judged all the same.
-    let said: &[Said<'_>] = &[(Client, b"\0\0\0"), (Server, b"C0644 3 a\nabc\0")];
-    let passed = pass(Mode::Enforce, "scp -f /t/a", allow, said);
-    assert_eq!((passed.error, passed.notes.told), (None, vec!["read /t/a 3 \"abc\"".to_owned()]));
+}
+
+#[test]
+fn an_answer_to_nothing_ends_a_copy_under_a_policy() {
+    let line: Said<'_> = (Server, b"C0644 3 a\n");
+    let cases: [(&str, Vec<Said<'_>>, Result<(), ScpError>); 7] = [
+        ("good at once", vec![(Client, b"\0\0")], Err(ScpError::Unasked)),
+        ("bad at once", vec![(Client, b"\0\x01x\n")], Err(ScpError::Unasked)),
+        ("half at once", vec![(Client, b"\0\x01x")], Err(ScpError::Unasked)),
+        ("all ahead", vec![(Client, b"\0\0\0"), line], Err(ScpError::Unasked)),
+        ("good twice", vec![(Client, b"\0"), line, (Client, b"\0\0")], Err(ScpError::Unasked)),
+        (
+            "bad after good",
+            vec![(Client, b"\0"), line, (Client, b"\0\x01x\n")],
+            Err(ScpError::Unasked),
+        ),
+        ("in turn", vec![(Client, b"\0"), line, (Client, b"\x01x\n")], Ok(())),
+    ];
+    for (name, said, expected) in cases {
+        let passed = pass(Mode::Enforce, "scp -f /t/a", allow, &said);
+        assert_eq!(passed.error, expected.err(), "{name}");
+        assert_eq!(pass(Mode::Observe, "scp -f /t/a", allow, &said).error, None, "{name}");
+    }
+    // A file passes as the other one where the server takes the second answer for that to the
+    // directory, which it then leaves out.
+    let said: &[Said<'_>] = &[
+        (Client, b"\0\x01x\n"),
+        (Server, b"D0755 0 tmp\n"),
+        (Client, b"\0"),
+        (Server, b"C0600 9 id\n"),
+    ];
+    let passed = pass(Mode::Enforce, "scp -r -f /srv/tmp /srv/key/id", allow, said);
+    assert_eq!((passed.error, passed.on), (Some(ScpError::Unasked), vec![]));
 }
 
 #[test]
@@ -258,12 +287,39 @@ fn who_breaks_the_protocol_is_followed_no_more() {
             ScpError::DidNotWait,
         ),
     ];
-    let entered = format!("D0700 0 {}\n", "d".repeat(2_048));
+    let entered = format!("D0700 0 {}\n", "d".repeat(1_400));
     let deep: &[Said<'_>] = &[(Client, entered.as_bytes()), (Server, b"\0")];
-    let deep = [&[(Server, b"\0".as_slice())], deep, deep].concat();
+    let deep = [&[(Server, b"\0".as_slice())], deep, deep, deep].concat();
     assert_eq!(pass(Mode::Observe, "scp -rt /t", allow, &deep).error, Some(ScpError::TooDeep));
     for (name, said, error) in cases {
         assert_eq!(pass(Mode::Observe, "scp -rt /t", allow, &said).error, Some(error), "{name}");
+    }
+}
+
+#[test]
+fn no_line_is_longer_than_its_reader_takes() {
+    let line = |start: &str, bytes: usize| {
+        let mut line = start.as_bytes().to_vec();
+        line.resize(bytes - 1, b'x');
+        [line.as_slice(), b"\n"].concat()
+    };
+    let cases = [
+        ("longest line", "C0644 3 ", Client, 2_047, None),
+        ("longer line", "C0644 3 ", Client, 2_048, Some(ScpError::LineLength)),
+        ("longest trouble", "\x01", Client, 2_047, None),
+        ("longer trouble", "\x01", Client, 2_048, Some(ScpError::LineLength)),
+        ("longest answer", "\x01", Server, 2_047, None),
+        ("longer answer", "\x01", Server, 2_048, Some(ScpError::LineLength)),
+    ];
+    for (name, start, from, bytes, error) in cases {
+        let (ready, long): (Said<'_>, _) = ((Server, b"\0"), line(start, bytes));
+        let mut said = vec![ready, (from, &long)];
+        if from == Server {
+            said.insert(1, (Client, b"C0644 3 a\n"));
+        }
+        for mode in [Mode::Observe, Mode::Enforce] {
+            assert_eq!(pass(mode, "scp -t /t", allow, &said).error, error, "{name} {mode:?}");
+        }
     }
 }
 

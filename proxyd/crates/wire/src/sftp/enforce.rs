@@ -6,7 +6,7 @@ use super::answer::PERMISSION_DENIED;
 use super::op::Op;
 use super::request::{EXTENDED, Request, Subject};
 use super::table::Table;
-use crate::files::{Access, AccessKind, Verdict, Watch, join, parent};
+use crate::files::{Access, AccessKind, Verdict, Watch};
 
 /// Where the type of a packet is: behind its length.
 const KIND_AT: usize = 4;
@@ -34,8 +34,9 @@ pub(super) enum Judged {
 
 /// Asks for everything that a request needs.
 pub(super) fn judge(request: &Request<'_>, table: &Table, watch: &mut impl Watch) -> Judged {
-    // What is behind a string that was cut is not known.
-    if request.cut {
+    // What is behind a string that was cut is not known, and servers do not agree what a zero byte
+    // makes of a name.
+    if request.cut || request.zero_in_name {
         return Judged::Refused;
     }
     let Some(accesses) = accesses(request, table) else {
@@ -65,7 +66,8 @@ pub(super) fn judge(request: &Request<'_>, table: &Table, watch: &mut impl Watch
     judged
 }
 
-/// What a request does; nothing for one that names a file that is not open.
+/// What a request does; nothing for one that names a file that is not open, and for one that makes
+/// a link of which it is not certain where it leads.
 fn accesses<'a>(request: &Request<'a>, table: &'a Table) -> Option<Vec<Access<'a>>> {
     let Some(kind) = request.op.access() else {
         return Some(Vec::new());
@@ -75,7 +77,7 @@ fn accesses<'a>(request: &Request<'a>, table: &'a Table) -> Option<Vec<Access<'a
         Subject::Nothing => Vec::new(),
         Subject::Path(path) if request.op == Op::Open => on_open(request, path),
         Subject::Path(path) => on_path(request, kind, path, 0),
-        Subject::Paths(first, second) => on_paths(request.op, kind, first, second),
+        Subject::Paths(first, second) => on_paths(request.op, kind, first, second)?,
         Subject::Handle(handle) => {
             let bytes = if request.op == Op::Read { request.offset } else { reach };
             on_path(request, kind, &table.file(handle)?.path, bytes)
@@ -108,11 +110,22 @@ fn on_path<'a>(
     std::iter::once(access(kind, path, bytes)).chain(size).collect()
 }
 
-/// Servers take the target of a symbolic link first (OpenSSH `PROTOCOL` section 4.1), and follow it
-/// from the directory of the link.
-fn on_paths<'a>(op: Op, kind: AccessKind, first: &'a [u8], second: &'a [u8]) -> Vec<Access<'a>> {
-    let first = if op == Op::Symlink { join(parent(second), first) } else { Cow::Borrowed(first) };
-    vec![Access { kind, path: Some(first), bytes: 0 }, access(kind, second, 0)]
+/// OpenSSH takes the target of a symbolic link first, servers of the draft the link (OpenSSH
+/// `PROTOCOL` section 4.1), so that either may be the target. A relative one would lead elsewhere
+/// once its link is moved.
+fn on_paths<'a>(
+    op: Op,
+    kind: AccessKind,
+    first: &'a [u8],
+    second: &'a [u8],
+) -> Option<Vec<Access<'a>>> {
+    let is_certain = op != Op::Symlink || (is_full(first) && is_full(second));
+    is_certain.then(|| vec![access(kind, first, 0), access(kind, second, 0)])
+}
+
+/// Whether a path is absolute and never goes up.
+fn is_full(path: &[u8]) -> bool {
+    path.starts_with(b"/") && path.split(|&byte| byte == b'/').all(|name| name != b"..")
 }
 
 const fn access(kind: AccessKind, path: &[u8], bytes: u64) -> Access<'_> {

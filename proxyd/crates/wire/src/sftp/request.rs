@@ -90,6 +90,9 @@ pub(super) struct Request<'a> {
     pub(super) flags: OpenFlags,
     /// Whether a string was longer than what is kept; the fields behind it are as if empty.
     pub(super) cut: bool,
+    /// Whether the name of an extension has a zero byte. OpenSSH takes one at its end as no part of
+    /// it.
+    pub(super) zero_in_name: bool,
 }
 
 /// Reads the start of a packet of the client.
@@ -109,10 +112,12 @@ pub(super) fn decode(head: &[u8]) -> Result<FromClient<'_>, Stop> {
         size: None,
         flags: OpenFlags::default(),
         cut: false,
+        zero_in_name: false,
     };
     if kind == EXTENDED {
         let name = cursor.string(PATH_BYTES_MAX)?;
-        request.op = Op::of_extension(name);
+        request.zero_in_name = name.contains(&0);
+        request.op = Op::of_extension(name.strip_suffix(b"\0").unwrap_or(name));
         request.subject = Subject::Extension(name);
     } else {
         request.op = Op::of_type(kind).ok_or(Stop::Bad(SftpError::UnknownRequest(kind)))?;

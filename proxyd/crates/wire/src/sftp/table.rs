@@ -130,7 +130,9 @@ impl Table {
         if pending.op != Op::Write {
             return None;
         }
-        if file.flags.appends() {
+        if !file.is_opened_for(Op::Write) {
+            file.written.lose(Unseen::NotOpened);
+        } else if file.flags.appends() {
             file.written.lose(Unseen::Appended);
         }
         file.written.follows(pending.offset, pending.length).then_some(file.written.file)
@@ -222,6 +224,9 @@ impl Table {
             return Effect::Passes;
         };
         file.read.bytes += length;
+        if !file.is_opened_for(Op::Read) {
+            file.read.lose(Unseen::NotOpened);
+        }
         match file.read.follows(pending.offset, length) {
             true => Effect::Content(file.read.file),
             false => Effect::Passes,
@@ -292,16 +297,18 @@ impl Pending {
 }
 
 impl OpenFile {
+    /// Whether it was opened for reading, or for writing. Only then content is handed out, and what
+    /// is kept of it has an end, as its being carried is told in any case.
+    fn is_opened_for(&self, op: Op) -> bool {
+        let is_meant = if op == Op::Read { self.flags.reads() } else { self.flags.writes() };
+        self.op == Op::Open && is_meant
+    }
+
     /// Tells what was carried, in each direction that the file was opened for or that was used.
     fn tell_content(&self, outcome: Outcome<'_>, watch: &mut impl Watch) {
-        let is_file = self.op == Op::Open;
-        let flows = [
-            (Op::Read, &self.read, is_file && self.flags.reads()),
-            (Op::Write, &self.written, is_file && self.flags.writes()),
-        ];
-        for (op, flow, opened) in flows {
+        for (op, flow) in [(Op::Read, &self.read), (Op::Write, &self.written)] {
             let carried = flow.carried();
-            if opened || carried.bytes > 0 {
+            if self.is_opened_for(op) || carried.bytes > 0 {
                 self.tell_flow(op, carried, outcome, watch);
             }
         }

@@ -121,6 +121,11 @@ fn extended(id: u32, name: &[u8], fields: &[&[u8]]) -> Vec<u8> {
     packet(200, &[&u(id), &s(name), &fields.concat()])
 }
 
+/// Number 9, as all that is to be refused.
+fn symlink(first: &[u8], second: &[u8]) -> Vec<u8> {
+    packet(20, &[&u(9), &s(first), &s(second)])
+}
+
 type Said = (Peer, Vec<u8>);
 
 /// What begins every conversation.
@@ -148,7 +153,7 @@ const TOLD: &[&str] = &[
     "rename a -> b: failure",
     "posix-rename a -> b",
     "hardlink b -> c",
-    "symlink ../b -> /h/d",
+    "symlink /b -> /h/d",
     "readlink /h/d",
     "mkdir new",
     "rmdir new",
@@ -217,10 +222,10 @@ fn names() -> Vec<Said> {
         (Server, status(22, 0)),
         (Client, extended(23, b"hardlink@openssh.com", &[&s(b"b"), &s(b"c")])),
         (Server, status(23, 0)),
-        (Client, packet(20, &[&u(24), &s(b"../b"), &s(b"/h/d")])),
+        (Client, packet(20, &[&u(24), &s(b"/b"), &s(b"/h/d")])),
         (Server, status(24, 0)),
         (Client, on_path(19, 25, b"/h/d")),
-        (Server, packet(104, &[&u(25), &u(1), &s(b"../b"), &s(b""), &attributes])),
+        (Server, packet(104, &[&u(25), &u(1), &s(b"/b"), &s(b""), &attributes])),
         (Client, packet(14, &[&u(26), &s(b"new"), &attributes])),
         (Server, status(26, 0)),
         (Client, on_path(15, 27, b"new")),
@@ -352,8 +357,19 @@ fn refused_requests_reach_no_file() {
         ("set size", packet(9, &[&u(9), &s(b"/w"), &u(1), &[9; 8]]), "setstat /w size"),
         ("rename from", packet(18, &[&u(9), &s(b"/no"), &s(b"/ok")]), "rename /no -> /ok"),
         ("rename to", packet(18, &[&u(9), &s(b"/ok"), &s(b"/no")]), "rename /ok -> /no"),
-        ("link to", packet(20, &[&u(9), &s(b"no"), &s(b"/l")]), "symlink no -> /l"),
+        ("link to", symlink(b"/no", b"/l"), "symlink /no -> /l"),
+        ("link to, other order", symlink(b"/l", b"/no"), "symlink /l -> /no"),
+        ("relative link", symlink(b"ok", b"/l"), "symlink ok -> /l"),
+        ("relative link, other order", symlink(b"/l", b"ok"), "symlink /l -> ok"),
+        ("link up", symlink(b"/ok/../x", b"/l"), "symlink /ok/../x -> /l"),
+        ("link up, other order", symlink(b"/l", b"/ok/.."), "symlink /l -> /ok/.."),
         ("extension", extended(9, b"x@y", &[b"/no"]), "extended x@y: refused"),
+        (
+            "extension with a zero byte",
+            extended(9, b"posix-rename@openssh.com\0", &[&s(b"/ok"), &s(b"/ok")]),
+            "posix-rename /ok -> /ok",
+        ),
+        ("extension with a zero byte in it", extended(9, b"limits\0x", &[]), "extended limits"),
         ("unknown handle", write(9, &[7], 0, b"data"), "write : refused"),
         ("long path", on_path(13, 9, &long), "remove aaaa"),
         ("write far", write(9, h, 95, b"123456"), "write /ok: refused"),
@@ -450,6 +466,51 @@ fn content_that_is_not_whole_is_not_taken_for_whole() {
             "{name}: {:?}",
             passed.notes.told
         );
+    }
+}
+
+#[test]
+fn content_is_handed_out_only_of_files_that_are_opened_for_it() {
+    let h: &[u8] = b"h";
+    let opendir = on_path(11, 1, b"f");
+    let wrote = |code| vec![(Client, write(2, h, 0, b"abcd")), (Server, status(2, code))];
+    let got = vec![(Client, read(2, h, 0, 4)), (Server, data(2, b"abcd"))];
+    let cases = [
+        (
+            "written, opened to read",
+            open(1, b"f", 1),
+            wrote(0),
+            Some("write f 4 file not opened for it"),
+        ),
+        ("not written, opened to read", open(1, b"f", 1), wrote(4), None),
+        (
+            "written, a directory",
+            opendir.clone(),
+            wrote(0),
+            Some("write f 4 file not opened for it"),
+        ),
+        (
+            "read, opened to write",
+            open(1, b"f", 2),
+            got.clone(),
+            Some("read f 4 file not opened for it"),
+        ),
+        ("read, a directory", opendir, got.clone(), Some("read f 4 file not opened for it")),
+        ("read, opened to read", open(1, b"f", 1), got, Some("read f 4 \"abcd\"")),
+    ];
+    for (name, opened, rest, told) in cases {
+        let closed = vec![(Client, on_path(4, 90, h)), (Server, status(90, 0))];
+        let opened = vec![(Client, opened), (Server, handle(1, h))];
+        let said = [greeting(), opened, rest, closed].concat();
+        for mode in [Mode::Observe, Mode::Enforce] {
+            let notes = pass(mode, allow, &borrowed(&said)).notes;
+            let is_seen = told.is_some_and(|told| told.ends_with('"'));
+            assert_eq!(notes.contents.len(), usize::from(is_seen), "{name}");
+            let carried =
+                |line: &&String| line.ends_with("opened for it") || line.ends_with("\"abcd\"");
+            let lines = notes.told.iter().find(carried).map(String::as_str);
+            assert_eq!(lines, told, "{name}: {:?}", notes.told);
+        }
     }
 }
 
@@ -648,7 +709,7 @@ proptest! {
 
     #[test]
     fn what_is_allowed_passes_as_it_is(
-        packets in vec((select(ON_PATHS), vec(any::<u8>(), 0..40)), 0..20),
+        packets in vec((select(ON_PATHS), vec(1_u8.., 0..40)), 0..20),
         piece in 1_usize..50,
     ) {
         let mut said = greeting();

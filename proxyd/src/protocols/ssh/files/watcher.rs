@@ -19,7 +19,8 @@ pub(super) struct Watcher {
     pub(super) policy: Option<Arc<FilePolicy>>,
     /// Where the server begins relative paths, once it said so.
     home: Option<Vec<u8>>,
-    /// Hashes of content that is being carried; the parsers bound how many.
+    /// Hashes of content that is being carried: at most two for each file that is open, as the
+    /// parsers bound them, hand out only what the file was opened for, and tell of its end.
     hashes: HashMap<FileId, Context>,
     /// What was not drained yet.
     pub(super) operations: Vec<Operation>,
