@@ -40,8 +40,8 @@ enum Command {
     /// Under "accept-first" the server's next key is learned as if it were the first; under "known"
     /// nobody reaches the server until a key is imported.
     Forget {
-        /// The server as it is dialled: ADDRESS, ADDRESS:PORT or [IPv6]:PORT; the port is 22 where
-        /// none is given.
+        /// The server as it is dialled: `ADDRESS`, `ADDRESS:PORT` or `[IPv6]:PORT`; the port is 22
+        /// where none is given.
         server: String,
     },
     /// Import keys from a `known_hosts` file or the output of `ssh-keyscan`.
