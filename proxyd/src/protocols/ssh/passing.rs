@@ -10,6 +10,7 @@ use proxyd_ssh::relay::{Case, ChannelId, Program, Refused, Relay, Side, Step, Wi
 use proxyd_ssh::transport::Leg;
 use proxyd_trail::{Record, Stream};
 use tracing::error;
+use uuid::Uuid;
 
 use super::channels::{Channels, FileEvent, Wanted};
 use super::record;
@@ -240,7 +241,7 @@ impl Passing<'_> {
         }
     }
 
-    fn ask_for_approval(&self, wanted: &Wanted<'_>) -> Result<uuid::Uuid, DenyReason> {
+    fn ask_for_approval(&self, wanted: &Wanted<'_>) -> Result<Uuid, DenyReason> {
         // Whoever approves has to see what.
         if wanted.is_cut() {
             return Err(DenyReason::FourEyesTooLong);
@@ -253,7 +254,7 @@ impl Passing<'_> {
     /// The message, and what must not overtake it, wait until somebody has decided.
     fn wait(
         &mut self,
-        request: uuid::Uuid,
+        request: Uuid,
         message: &[u8],
         case: &Case<'_>,
         wanted: &Wanted<'_>,

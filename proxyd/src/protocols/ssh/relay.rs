@@ -290,7 +290,7 @@ impl Driver<'_> {
 
     /// Passes on a message of the client that has waited.
     fn pass_late(&mut self, message: &[u8], decided: Decided) -> Result<(), Stop> {
-        // Only messages that are known wait.
+        // A message that nobody knows is among them at most before the server was there.
         self.passing.pass(Side::Client, message, decided, &mut self.server.leg)?;
         self.answer()
     }
