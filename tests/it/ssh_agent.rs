@@ -174,6 +174,7 @@ fn an_agent_that_is_none() {
             let accept = || Ok(listener.accept().ok());
             let (mut stream, _address) = wait_for("the agent to be asked", LIMIT, accept).unwrap();
             stream.set_nonblocking(false).unwrap();
+            stream.set_read_timeout(Some(LIMIT)).unwrap();
             // The client itself binds the agent to its connection first.
             while read_request(&mut stream) != Some(REQUEST_IDENTITIES) {
                 stream.write_all(&[0, 0, 0, 1, 5]).unwrap();
