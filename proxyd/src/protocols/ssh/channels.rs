@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::channel::{ChannelGrant, ChannelKind, Detail};
-use proxyd_ssh::message::text::clean;
+use proxyd_ssh::message::text::one_line;
 use proxyd_ssh::relay::{Address, Case, ChannelId, Endpoint, Program, Side, Wish};
 use proxyd_wire::scp::Command;
 
@@ -271,7 +271,7 @@ impl<'m> Wanted<'m> {
 
     /// The command, address or path, fit for a record; empty where there is none.
     pub(super) fn text(&self) -> String {
-        let text = one_line;
+        let text = |bytes: &[u8]| one_line(bytes, DETAIL_BYTES_MAX);
         match self.detail {
             Detail::Nothing => String::new(),
             Detail::Command(bytes)
@@ -340,22 +340,6 @@ const fn of_endpoint<'m>(at: Endpoint<'m>, originator: Option<Address<'m>>) -> D
 fn copies(command: &[u8]) -> bool {
     Command::parse(command).is_ok_and(|(_command, certain)| certain.is_ok())
 }
-
-/// A peer's text on one line, without what could turn it around on a terminal.
-fn one_line(text: &[u8]) -> String {
-    let cleaned = clean(text, DETAIL_BYTES_MAX);
-    let misleads = |c: char| c.is_control() || BIDI_CONTROLS.iter().any(|range| range.contains(&c));
-    let shown = cleaned.chars().map(|c| if misleads(c) { char::REPLACEMENT_CHARACTER } else { c });
-    shown.collect()
-}
-
-/// Characters that change the direction of text (Unicode Standard Annex 9, section 2).
-const BIDI_CONTROLS: [std::ops::RangeInclusive<char>; 4] = [
-    '\u{061c}'..='\u{061c}',
-    '\u{200e}'..='\u{200f}',
-    '\u{202a}'..='\u{202e}',
-    '\u{2066}'..='\u{2069}',
-];
 
 #[cfg(test)]
 mod tests {

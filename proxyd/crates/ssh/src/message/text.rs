@@ -18,9 +18,31 @@ pub fn clean(text: &[u8], bytes_max: usize) -> String {
     cleaned
 }
 
+/// As [`clean`], on one line, and without what could turn it around on a terminal.
+#[must_use]
+pub fn one_line(text: &[u8], bytes_max: usize) -> String {
+    let misleads = |c: char| c.is_control() || BIDI_CONTROLS.iter().any(|range| range.contains(&c));
+    let shown = |c: char| if misleads(c) { char::REPLACEMENT_CHARACTER } else { c };
+    clean(text, bytes_max).chars().map(shown).collect()
+}
+
+/// Characters that change the direction of text (Unicode Standard Annex 9, section 2).
+const BIDI_CONTROLS: [std::ops::RangeInclusive<char>; 4] = [
+    '\u{061c}'..='\u{061c}',
+    '\u{200e}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2066}'..='\u{2069}',
+];
+
 #[cfg(test)]
 mod tests {
-    use super::clean;
+    use super::{clean, one_line};
+
+    #[test]
+    fn a_line_stays_one() {
+        let line = one_line("a\r\n\tb\u{202e}c\u{9b}".as_bytes(), 64);
+        assert_eq!(line, "a\u{fffd}\u{fffd}\u{fffd}b\u{fffd}c\u{fffd}");
+    }
 
     #[test]
     fn escapes_do_not_reach_a_terminal() {

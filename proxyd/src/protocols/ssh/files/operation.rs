@@ -1,6 +1,6 @@
 //! One thing that was done to files, as events and trails have it.
 
-use proxyd_ssh::message::text::clean;
+use proxyd_ssh::message::text::one_line;
 use proxyd_trail::Record;
 use proxyd_wire::files::{Outcome, Unseen};
 
@@ -112,9 +112,4 @@ pub(super) fn result(outcome: Outcome<'_>, seen: Result<(), Unseen>, cut: bool) 
 
 fn shown(path: &[u8]) -> String {
     one_line(path, SHOWN_PATH_BYTES_MAX)
-}
-
-/// A peer's text on one line.
-fn one_line(text: &[u8], bytes_max: usize) -> String {
-    clean(text, bytes_max).replace(['\n', '\r', '\t'], "\u{fffd}")
 }
