@@ -54,15 +54,22 @@ pub enum Presented {
         /// The public key's blob.
         blob: Vec<u8>,
     },
+    /// A Kerberos ticket of this principal, shown in this very connection.
+    Ticket {
+        /// The principal, as RFC 1964 section 2.1.3 displays it.
+        principal: String,
+    },
 }
 
 /// Which kinds of credentials are taken at the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Takes {
     /// Passwords.
     pub passwords: bool,
     /// Public keys.
     pub keys: bool,
+    /// Kerberos tickets.
+    pub tickets: bool,
 }
 
 /// Takes a client's credentials, one at a time.

@@ -53,6 +53,8 @@ mod ssh_hostile_middle;
 #[cfg(test)]
 mod ssh_hostkeys;
 #[cfg(test)]
+mod ssh_kerberos;
+#[cfg(test)]
 mod ssh_names;
 #[cfg(test)]
 mod ssh_russh;

@@ -571,7 +571,7 @@ fn let_in(server: &mut Peer) {
         match acceptor.receive(&server.next().unwrap()).unwrap() {
             Incoming::Reply(reply) => server.send(&reply),
             Incoming::Attempt(Attempt::Password(_) | Attempt::Interactive) => break,
-            Incoming::Attempt(_) | Incoming::Answers(_) => {
+            Incoming::Attempt(_) | Incoming::Answers(_) | Incoming::Kerberos(_) => {
                 server.send(&acceptor.reject(&["password", "keyboard-interactive"]).unwrap());
             }
         }

@@ -42,13 +42,15 @@ pub struct Proxyd<'w> {
     binary: PathBuf,
     directory: PathBuf,
     process: Option<Process>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl<'w> Proxyd<'w> {
     /// Writes its configuration, does not start it.
     pub fn new(world: &'w World, settings: Settings<'_>) -> anyhow::Result<Self> {
         let directory = world.subdirectory("proxyd")?;
-        let proxyd = Self { world, binary: binary()?, directory, process: None };
+        let environment = Vec::new();
+        let proxyd = Self { world, binary: binary()?, directory, process: None, environment };
         proxyd.configure(settings)?;
         Ok(proxyd)
     }
@@ -58,6 +60,11 @@ impl<'w> Proxyd<'w> {
         let mut proxyd = Self::new(world, settings)?;
         proxyd.launch()?;
         Ok(proxyd)
+    }
+
+    /// Sets an environment variable of every daemon that is started from now on.
+    pub fn set_env(&mut self, name: &'static str, value: &Path) {
+        self.environment.push((name, value.to_owned()));
     }
 
     /// Writes another configuration, for the next start or reload.
@@ -87,6 +94,7 @@ impl<'w> Proxyd<'w> {
         let mut command = self.world.gateway.command(&self.binary);
         command.args(["run", "--log", "info,proxyd=debug"]).args(option.split_whitespace());
         command.arg("--config").arg(self.config()).env("RUST_BACKTRACE", "1");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         Process::start(&mut command, "proxyd", &self.directory)
     }
 

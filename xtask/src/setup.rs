@@ -12,12 +12,17 @@ use xshell::{Shell, cmd};
 use crate::ebpf;
 
 /// Debian packages, and what each is for.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("build-essential", "compiles the C and assembler parts of the crypto library"),
     ("dropbear-bin", "another client and another server of the tests"),
     ("git", "repositories over SSH in the tests"),
     ("iproute2", "network namespaces of the tests"),
     ("iputils-ping", "packets in the tests that are not TCP"),
+    ("krb5-admin-server", "keytabs of the Kerberos realm of the tests"),
+    ("krb5-kdc", "the Kerberos realm of the tests"),
+    ("krb5-user", "tickets of the tests' users"),
+    ("libclang-dev", "reads the headers of the Kerberos library"),
+    ("libkrb5-dev", "the Kerberos library"),
     ("libssh-dev", "a library that a client of the tests is built on"),
     ("netcat-openbsd", "plain TCP and UDP peers in the tests"),
     ("openssh-client", "the real client of the tests"),
@@ -25,6 +30,7 @@ const PACKAGES: [(&str, &str); 18] = [
     ("openssh-sftp-server", "file transfers in the tests"),
     ("procps", "kernel settings of the tests"),
     ("putty-tools", "another client of the tests"),
+    ("python3-gssapi", "Kerberos of a client of the tests"),
     ("python3-venv", "Python packages that are clients of the tests"),
     ("rsync", "files over SSH in the tests"),
     ("ssh-audit", "judges in the tests what clients are offered"),

@@ -20,6 +20,7 @@ use crate::ctx::Ctx;
 use crate::dial::Dialer;
 use crate::gateway::Gateways;
 use crate::hostkeys::HostKeys;
+use crate::kerberos::Kerberos;
 use crate::line::serve::serve;
 use crate::net::accept::{Accepted, prepare};
 use crate::net::socket::original_destination;
@@ -75,7 +76,8 @@ impl Gateway {
         let dialer = Dialer::new(limits.connect_timeout, pairs.clone());
         let resolve_limit = limits.connect_timeout;
         let ctx = Ctx { clock, store, gateways, dialer, recordings, resolve_limit };
-        let ssh = Ssh { clock, host_keys, limits: ssh_limits(limits) };
+        let kerberos = Kerberos::default();
+        let ssh = Ssh { clock, host_keys, limits: ssh_limits(limits), kerberos };
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         Self {
             clock,

@@ -67,12 +67,15 @@ pub(crate) enum GatewayMethodKind {
     Password,
     /// A public key.
     PublicKey,
+    /// A Kerberos ticket.
+    Kerberos,
 }
 
 words!(
     GatewayMethodKind:
     "password" => GatewayMethodKind::Password,
-    "publickey" => GatewayMethodKind::PublicKey
+    "publickey" => GatewayMethodKind::PublicKey,
+    "gssapi-with-mic" => GatewayMethodKind::Kerberos
 );
 
 /// How many of the ways to authenticate at the gateway have to be gone.

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proxyd_policy::audit::{AuditPolicy, RecipientGroup};
@@ -12,7 +13,7 @@ use proxyd_policy::connection::Protocol;
 use proxyd_policy::credential::{CredentialEntry, CredentialStore};
 use proxyd_policy::files::FilePolicy;
 use proxyd_policy::gateway::{
-    AuthenticationPolicy, GatewayAuthentication, GatewayMethod, PublicKey, User,
+    AuthenticationPolicy, GatewayAuthentication, GatewayMethod, KerberosPolicy, PublicKey, User,
 };
 use proxyd_policy::settings::{Algorithms, ClientSide, ServerSide, SshSettings};
 use proxyd_policy::target::{InbandTargets, TargetPolicy};
@@ -137,11 +138,28 @@ pub(super) fn authentication(
         name: section.name.get()?.0.clone(),
         gateway,
         trusted_user_cas: public_keys(&section.trusted_user_cas)?,
+        kerberos: kerberos(directory, section, problems)?,
         server: section.server.get()?.0.clone(),
         user_ca_key_file: secret_file(directory, &section.user_ca_key_file, problems)?,
     };
     semantic::check_certificates(section, &policy, problems);
+    semantic::check_kerberos(section, &policy, problems);
     Some(policy)
+}
+
+/// What tickets are judged by; nothing where one of the two is missing, which is noted elsewhere.
+fn kerberos(
+    directory: &Path,
+    section: &file::Authentication,
+    problems: &mut Problems,
+) -> Option<Option<Arc<KerberosPolicy>>> {
+    let realms = section.realms.get()?;
+    let Some(keytab_file) = secret_file(directory, &section.keytab_file, problems)? else {
+        return Some(None);
+    };
+    let realms: Vec<String> = realms.iter().map(|realm| realm.0.clone()).collect();
+    let policy = KerberosPolicy { keytab_file, realms };
+    Some((!policy.realms.is_empty()).then(|| Arc::new(policy)))
 }
 
 fn gateway_method(section: &file::GatewayMethod) -> Option<GatewayMethod> {
@@ -149,6 +167,7 @@ fn gateway_method(section: &file::GatewayMethod) -> Option<GatewayMethod> {
     Some(match section.method.get()? {
         GatewayMethodKind::Password => GatewayMethod::Password(backend),
         GatewayMethodKind::PublicKey => GatewayMethod::PublicKey(backend),
+        GatewayMethodKind::Kerberos => GatewayMethod::Kerberos(backend),
     })
 }
 
@@ -158,7 +177,8 @@ pub(super) fn user(section: &file::User, problems: &mut Problems) -> Option<User
     let keys = section.public_keys.get()?;
     let name = section.name.get()?;
     if hash.is_none() && keys.is_empty() {
-        let message = "has neither a password nor a public key, so nobody can log in as this user";
+        let message =
+            "has neither a password nor a public key, so only a Kerberos ticket lets this user in";
         problems.warning(&section.name.span, &section.name.key, message);
     }
     Some(User {

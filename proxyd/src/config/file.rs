@@ -20,7 +20,7 @@ use super::choice::{
 use super::keys::{Argon2idHash, Banner, PublicKeyLine, Recipient, Version};
 use super::section::Need::{Inside, Or, Required};
 use super::section::section;
-use super::value::{FilePath, Int, Name, NonEmpty, Port, Size};
+use super::value::{FilePath, Int, Name, NonEmpty, Port, Realm, Size};
 
 /// Seconds in a day, the longest time limit.
 const DAY_S: u32 = 86_400;
@@ -302,14 +302,22 @@ section! {
         /// local users whose names they hold, within their time and at their source addresses; one
         /// with another critical option does not count.
         trusted_user_cas: Vec<PublicKeyLine> = Or(vec![]);
+        /// The file with the keys of services for which "gssapi-with-mic" in `gateway` takes
+        /// tickets, `host/NAME@REALM` for each name that clients connect to.
+        keytab_file: Option<FilePath> = Or(None);
+        /// Kerberos realms that are trusted: a principal `alice@REALM` of theirs is the local user
+        /// "alice". Case counts.
+        realms: Vec<Realm> = Or(vec![]);
         /// Ways to log in to the server. What the gateway can do by itself is tried first:
-        /// "certificate" uses one that is made for this login, "publickey" the credential store.
-        /// "publickey-agent" uses the keys of the agent that the client forwards (`ssh -A`): the
-        /// client is let in before the server is, so it needs gateway authentication, and only
-        /// "certificate" and "publickey" may stand before it. With "password" first, a password
-        /// that was right at the gateway is tried at the server under the same user name before the
-        /// user is asked for another. With both "keyboard-interactive" and "password", a password
-        /// also answers the one question of a server that only asks.
+        /// "certificate" uses one that is made for this login, "publickey" the credential store,
+        /// "gssapi-with-mic" the Kerberos ticket that the client delegated at the gateway (`ssh
+        /// -K`), which is passed on to the server and kept nowhere. "publickey-agent" uses the keys
+        /// of the agent that the client forwards (`ssh -A`): the client is let in before the server
+        /// is, so it needs gateway authentication, and only "certificate", "publickey" and
+        /// "gssapi-with-mic" may stand before it. With "password" first, a password that was right
+        /// at the gateway is tried at the server under the same user name before the user is asked
+        /// for another. With both "keyboard-interactive" and "password", a password also answers
+        /// the one question of a server that only asks.
         server: NonEmpty<ServerMethod> = Or(NonEmpty(vec![
             ServerMethod::KeyboardInteractive,
             ServerMethod::Password,

@@ -139,16 +139,53 @@ pub(super) fn check_certificates(
         }
         (true, Some(_)) | (false, None) => {}
     }
-    let takes_keys = match &policy.gateway {
-        GatewayAuthentication::None => false,
-        GatewayAuthentication::AnyOf(methods) | GatewayAuthentication::AllOf(methods) => {
-            methods.iter().any(|method| matches!(method, GatewayMethod::PublicKey(_)))
-        }
-    };
+    let takes_keys = takes(&policy.gateway, |method| matches!(method, GatewayMethod::PublicKey(_)));
     if !policy.trusted_user_cas.is_empty() && !takes_keys {
         let field = &section.trusted_user_cas;
         let message = "has no effect without the method \"publickey\" in gateway";
         problems.warning(&field.span, &field.key, message);
+    }
+}
+
+/// Whether one of the ways to authenticate at the gateway is such a one.
+fn takes(gateway: &GatewayAuthentication, is_such: fn(&GatewayMethod) -> bool) -> bool {
+    match gateway {
+        GatewayAuthentication::None => false,
+        GatewayAuthentication::AnyOf(methods) | GatewayAuthentication::AllOf(methods) => {
+            methods.iter().any(is_such)
+        }
+    }
+}
+
+/// Notes tickets that an authentication policy could not judge, or would never see.
+pub(super) fn check_kerberos(
+    section: &file::Authentication,
+    policy: &AuthenticationPolicy,
+    problems: &mut Problems,
+) {
+    let takes = takes(&policy.gateway, |method| matches!(method, GatewayMethod::Kerberos(_)));
+    let (keytab, realms) = (&section.keytab_file, &section.realms);
+    let lacks_keytab = matches!(keytab.get(), Some(None));
+    let lacks_realms = realms.get().is_some_and(Vec::is_empty);
+    if takes && lacks_keytab {
+        let message = "missing key: \"gssapi-with-mic\" in gateway needs the keys of services";
+        problems.error(&keytab.span, &keytab.key, message);
+    }
+    if takes && lacks_realms {
+        let message = "missing key: \"gssapi-with-mic\" in gateway needs a realm to trust";
+        problems.error(&realms.span, &realms.key, message);
+    }
+    let no_effect = "has no effect without \"gssapi-with-mic\" in gateway";
+    if !takes && !lacks_keytab {
+        problems.warning(&keytab.span, &keytab.key, no_effect);
+    }
+    if !takes && !lacks_realms {
+        problems.warning(&realms.span, &realms.key, no_effect);
+    }
+    if !takes && policy.server.contains(&ServerMethod::Kerberos) {
+        let message = "\"gssapi-with-mic\" uses the ticket that a client delegates at the gateway, \
+                       and gateway takes none";
+        problems.error(&section.server.span, &section.server.key, message);
     }
 }
 
@@ -232,7 +269,7 @@ fn check_agent(
         );
         problems.error(&field.span, &field.key, message);
     }
-    let by_itself = [ServerMethod::Certificate, ServerMethod::PublicKey];
+    let by_itself = [ServerMethod::Certificate, ServerMethod::PublicKey, ServerMethod::Kerberos];
     let fits = methods.split_last().is_some_and(|(last, before)| {
         *last == ServerMethod::PublicKeyAgent
             && before.iter().all(|method| by_itself.contains(method))
@@ -240,7 +277,8 @@ fn check_agent(
     if !fits {
         let message = format!(
             "authentication policy \"{name}\" has methods beside \"publickey-agent\" that cannot \
-             be used with it: only \"certificate\" and \"publickey\" may stand, before it"
+             be used with it: only \"certificate\", \"publickey\" and \"gssapi-with-mic\" may \
+             stand, before it"
         );
         problems.error(&field.span, &field.key, message);
     }

@@ -272,6 +272,26 @@ fn proofs_and_certificates() {
     let made = format!("{certificate}\nuser_ca_key_file = \"ca\"");
     let both = "gateway = [{ method = \"publickey\", backend = \"local\" }, \
                 { method = \"password\", backend = \"local\" }]";
+    let ticket = "server = [\"gssapi-with-mic\"]";
+    let takes = "gateway = [{ method = \"gssapi-with-mic\", backend = \"local\" }, ";
+    let tickets = |lines: &str| with(lines).replace(gateway, takes);
+    let unusable: [(&str, String, &str); 5] = [
+        ("no keytab", tickets("realms = [\"A\"]"), "needs the keys of services"),
+        ("no realm", tickets("keytab_file = \"/dev/null\""), "needs a realm to trust"),
+        ("no realms", tickets("keytab_file = \"/dev/null\"\nrealms = []"), "needs a realm"),
+        ("a user for a realm", tickets("realms = [\"a@B\"]"), "printable ASCII characters"),
+        ("none is taken", good().replace(server, ticket), "gateway takes none"),
+    ];
+    for (case, text, expected) in unusable {
+        let errors = lines(&refused(&text));
+        assert!(errors.iter().any(|error| error.contains(expected)), "{case}: {errors:?}");
+    }
+    let idle = with("keytab_file = \"/dev/null\"\nrealms = [\"A\"]");
+    let warnings = lines(&accepted(&idle).warnings);
+    for key in ["keytab_file", "realms"] {
+        let expected = format!("{key}: has no effect without \"gssapi-with-mic\"");
+        assert!(warnings.iter().any(|warning| warning.contains(&expected)), "{warnings:?}");
+    }
     let open = good().replace(server, &made).replace(both, "gateway = \"none\"");
     let errors = lines(&refused(&open));
     let nobody = "anybody who can connect would log in by \"certificate\"";

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use proxyd_policy::limits::NAME_BYTES_MAX;
+use proxyd_policy::limits::{NAME_BYTES_MAX, REALM_BYTES_MAX};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -174,6 +174,34 @@ impl Value for Name {
         if text.len() > NAME_BYTES_MAX {
             let bytes = text.len();
             node.error(problems, format!("name of {bytes} bytes exceeds {NAME_BYTES_MAX}"));
+            return None;
+        }
+        Some(Self(text.to_owned()))
+    }
+
+    fn write(&self) -> Option<String> {
+        Some(quote(&self.0))
+    }
+}
+
+/// A Kerberos realm (RFC 4120 section 6.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Realm(pub(crate) String);
+
+impl Value for Realm {
+    fn describe() -> String {
+        "realm, \"EXAMPLE.COM\"".to_owned()
+    }
+
+    fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
+        let text = node.text(problems, "a realm (string)")?;
+        let is_part_of_one = |c: char| c.is_ascii_graphic() && !r"/:@\".contains(c);
+        if text.is_empty() || text.len() > REALM_BYTES_MAX || !text.chars().all(is_part_of_one) {
+            let message = format!(
+                "a realm is 1 to {REALM_BYTES_MAX} printable ASCII characters, none of /, :, @ and \
+                 backslash"
+            );
+            node.error(problems, message);
             return None;
         }
         Some(Self(text.to_owned()))

@@ -43,6 +43,7 @@ words!(
     "password" => ServerMethod::Password,
     "publickey" => ServerMethod::PublicKey,
     "certificate" => ServerMethod::Certificate,
+    "gssapi-with-mic" => ServerMethod::Kerberos,
     "publickey-agent" => ServerMethod::PublicKeyAgent
 );
 words!(Backend: "local" => Backend::Local);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::{GatewayAuthentication, GatewayMethod, User};
 use proxyd_policy::usermapping::GatewayIdentity;
+use tracing::info;
 
 use self::key::Keys;
 use self::pace::Pace;
@@ -100,6 +101,15 @@ impl Gateways {
                     self.pace.judged(&tried, found.is_some());
                     (Kind::Password, "password", found)
                 }
+                Presented::Ticket { principal } => {
+                    let is_theirs = |user: &Arc<User>| {
+                        let kerberos = policy.kerberos.as_ref();
+                        kerberos.is_some_and(|policy| policy.is_user(&principal, &user.name))
+                    };
+                    let found = user.filter(|user| needed.takes.tickets && is_theirs(user));
+                    info!(session_id = %session.id(), principal, "Client shows a Kerberos ticket");
+                    (Kind::Ticket, "gssapi-with-mic", found)
+                }
             };
             let (name, accepted) = (client.gateway_name().to_owned(), found.is_some());
             session.note(Event::GatewayAuthentication { user: name, method, accepted });
@@ -120,6 +130,7 @@ impl Gateways {
 enum Kind {
     Password,
     Key,
+    Ticket,
 }
 
 /// What the policy still wants to see.
@@ -142,6 +153,7 @@ impl Needed {
         let takes = Takes {
             passwords: has(|method| matches!(method, GatewayMethod::Password(_))),
             keys: has(|method| matches!(method, GatewayMethod::PublicKey(_))),
+            tickets: has(|method| matches!(method, GatewayMethod::Kerberos(_))),
         };
         Some(Self { takes, all })
     }
@@ -151,8 +163,10 @@ impl Needed {
         match kind {
             Kind::Password => self.takes.passwords = false,
             Kind::Key => self.takes.keys = false,
+            Kind::Ticket => self.takes.tickets = false,
         }
-        !self.all || !(self.takes.passwords || self.takes.keys)
+        let Takes { passwords, keys, tickets } = self.takes;
+        !self.all || !(passwords || keys || tickets)
     }
 }
 
@@ -160,7 +174,7 @@ impl Needed {
 #[must_use]
 pub fn takes(admitted: &Admitted) -> Takes {
     let needed = Needed::by(&admitted.policy().authentication.gateway);
-    needed.map_or(Takes { passwords: false, keys: false }, |needed| needed.takes)
+    needed.map(|needed| needed.takes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -175,7 +189,14 @@ mod tests {
             (GatewayMethod::Password(Backend::Local), GatewayMethod::PublicKey(Backend::Local));
         let any = GatewayAuthentication::AnyOf;
         let all = GatewayAuthentication::AllOf;
-        let cases: [(&str, GatewayAuthentication, &[(Kind, bool)]); 6] = [
+        let ticket = GatewayMethod::Kerberos(Backend::Local);
+        let cases: [(&str, GatewayAuthentication, &[(Kind, bool)]); 8] = [
+            ("any, by ticket", any(vec![ticket, key]), &[(Kind::Ticket, true)]),
+            (
+                "all of three",
+                all(vec![ticket, password, key]),
+                &[(Kind::Key, false), (Kind::Ticket, false), (Kind::Password, true)],
+            ),
             ("any, by password", any(vec![password, key]), &[(Kind::Password, true)]),
             ("any, by key", any(vec![password, key]), &[(Kind::Key, true)]),
             (

@@ -2,6 +2,7 @@
 
 mod accounts;
 pub mod dropbear;
+pub mod kerberos;
 pub mod programs;
 pub mod ssh;
 pub mod sshd;

@@ -56,8 +56,20 @@ impl<'w> Sshd<'w> {
 
     /// Starts it, with more lines in its configuration.
     pub fn start_with(world: &'w World, settings: &str) -> anyhow::Result<Self> {
+        Self::start_among(world, settings, &[])
+    }
+
+    /// Starts it, with more lines in its configuration and copies of these files in its `/etc`.
+    pub fn start_among(
+        world: &'w World,
+        settings: &str,
+        files: &[(&str, &Path)],
+    ) -> anyhow::Result<Self> {
         let directory = world.subdirectory("sshd")?;
         accounts::make(&directory)?;
+        for (name, from) in files {
+            fs::copy(from, directory.join("etc").join(name))?;
+        }
         make_host_key(&directory)?;
         fs::write(directory.join("sshd_config"), configuration(&directory, settings))?;
         let process = launch(world, &directory)?;

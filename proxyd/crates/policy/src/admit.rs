@@ -154,6 +154,7 @@ mod tests {
                 name: "a".into(),
                 gateway: GatewayAuthentication::None,
                 trusted_user_cas: vec![],
+                kerberos: None,
                 server: vec![ServerMethod::Password],
                 user_ca_key_file: None,
             }),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where gateway credentials are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum GatewayMethod {
     Password(Backend),
     /// A public key (RFC 4252 section 7).
     PublicKey(Backend),
+    /// A Kerberos ticket (RFC 4462 section 3).
+    Kerberos(Backend),
 }
 
 /// Whether, and how, a user authenticates at the gateway.
@@ -41,6 +44,8 @@ pub enum ServerMethod {
     PublicKey,
     /// A certificate that the gateway's own CA makes for this login.
     Certificate,
+    /// The Kerberos ticket that the client delegated to us.
+    Kerberos,
     /// A key of the client's agent, which it forwards to us.
     PublicKeyAgent,
 }
@@ -54,10 +59,32 @@ pub struct AuthenticationPolicy {
     pub gateway: GatewayAuthentication,
     /// CAs whose certificates count as public keys of the users that they name.
     pub trusted_user_cas: Vec<PublicKey>,
+    /// What tickets are judged by; present whenever `gateway` takes them.
+    pub kerberos: Option<Arc<KerberosPolicy>>,
     /// At the server, in the order in which they are tried; never empty.
     pub server: Vec<ServerMethod>,
     /// The file with the CA's private key; present whenever `server` has a certificate.
     pub user_ca_key_file: Option<PathBuf>,
+}
+
+/// What Kerberos tickets at the gateway are judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KerberosPolicy {
+    /// The file with the keys of the services whose tickets count.
+    pub keytab_file: PathBuf,
+    /// Realms whose principals are the local users of the same name; never empty.
+    pub realms: Vec<String>,
+}
+
+impl KerberosPolicy {
+    /// Whether `principal`, as RFC 1964 section 2.1.3 displays it, is this user of a trusted realm.
+    #[must_use]
+    pub fn is_user(&self, principal: &str, user: &str) -> bool {
+        // In front of `@`, `/` and `\` that are not what they look like, there is a backslash.
+        let Some((name, realm)) = principal.split_once('@') else { return false };
+        let is_plain = !name.is_empty() && !name.contains('\\');
+        is_plain && name == user && self.realms.iter().any(|trusted| trusted == realm)
+    }
 }
 
 /// A user of the local database.
@@ -108,7 +135,37 @@ pub struct PublicKey {
 
 #[cfg(test)]
 mod tests {
-    use super::PasswordHash;
+    use super::{KerberosPolicy, PasswordHash};
+
+    #[test]
+    fn principals() {
+        let policy = KerberosPolicy {
+            keytab_file: "keytab".into(),
+            realms: vec!["EXAMPLE.COM".to_owned(), "SUB.EXAMPLE.COM".to_owned()],
+        };
+        let cases = [
+            ("alice@EXAMPLE.COM", "alice", true),
+            ("alice@SUB.EXAMPLE.COM", "alice", true),
+            ("alice/admin@EXAMPLE.COM", "alice/admin", true),
+            ("alice@EXAMPLE.COM", "Alice", false),
+            ("alice@EXAMPLE.COM", "bob", false),
+            ("alice@EXAMPLE.COM", "alice@EXAMPLE.COM", false),
+            ("alice@EXAMPLE.COM", "", false),
+            ("@EXAMPLE.COM", "", false),
+            ("alice/admin@EXAMPLE.COM", "alice", false),
+            ("alice@example.com", "alice", false),
+            ("alice@EVIL.EXAMPLE.COM", "alice", false),
+            ("alice@EXAMPLE.COM@EVIL", "alice", false),
+            (r"alice\@EXAMPLE.COM@EVIL", r"alice\", false),
+            (r"alice\@EXAMPLE.COM", r"alice\", false),
+            (r"alice\/admin@EXAMPLE.COM", "alice/admin", false),
+            ("alice", "alice", false),
+            ("", "", false),
+        ];
+        for (principal, user, expected) in cases {
+            assert_eq!(policy.is_user(principal, user), expected, "{principal} as {user}");
+        }
+    }
 
     #[test]
     fn debug_hides_the_hash() {

@@ -12,6 +12,9 @@ pub const PATTERN_BYTES_MAX: usize = 256;
 /// Bytes in a pattern for paths: what a path has at most on Linux (`PATH_MAX`).
 pub const PATH_PATTERN_BYTES_MAX: usize = 4_096;
 
+/// Bytes in the name of a Kerberos realm, which is a DNS name as a rule.
+pub const REALM_BYTES_MAX: usize = 255;
+
 /// Bytes in a DNS name without its trailing dot (RFC 1035 section 2.3.4 and 3.1: 255 on the wire).
 pub const HOST_NAME_BYTES_MAX: usize = 253;
 

@@ -82,6 +82,8 @@ deny_reasons! {
     HostCertificateRefused, "host-certificate-refused",
         "the certificate of the server's host key is not valid";
     NoCredential, "no-credential", "no stored credential fits this user and server";
+    NoTicket, "no-ticket",
+        "the client does not delegate a kerberos ticket, which the server is logged in to with";
     NoAgent, "no-agent",
         "the client does not forward an agent, whose keys the server is logged in to with";
     ServerAuthenticationFailed, "server-authentication-failed",

@@ -102,6 +102,13 @@ pub const CERTIFICATE_OPTIONS_MAX: usize = 32;
 pub const AUTH_MESSAGES_MAX: u32 = 2_000;
 /// Public keys a client may ask about; agents hold a handful.
 pub const KEY_OFFERS_MAX: u32 = 20;
+/// Mechanisms of one attempt by GSS-API; clients offer one or two.
+pub const GSSAPI_MECHANISMS_MAX: usize = 16;
+/// Bytes of one token of GSS-API: a ticket of Active Directory takes 48,000 at most, and is sent
+/// along with the user's own where that is delegated.
+pub const GSSAPI_TOKEN_BYTES_MAX: usize = 128 * 1024;
+/// Tokens of one attempt; Kerberos takes one each way.
+pub const GSSAPI_TOKENS_MAX: u32 = 8;
 /// User name in bytes; it may carry a ticket and a destination.
 pub const USER_NAME_BYTES_MAX: usize = 1_024;
 /// Bytes of an agent's answer: what OpenSSH's agent sends at most.

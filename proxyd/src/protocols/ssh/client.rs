@@ -7,6 +7,7 @@ use proxyd_policy::admit::Admitted;
 use proxyd_policy::target::{RequestedTarget, TargetPolicy};
 use proxyd_ssh::auth::AuthError;
 use proxyd_ssh::auth::acceptor::{Acceptor, Attempt, Incoming, Key};
+use proxyd_ssh::message::gssapi;
 use proxyd_ssh::message::userauth::{self, InfoRequest, Prompt};
 use proxyd_wire::user_name::InbandMode;
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,6 +16,7 @@ use super::Ssh;
 use super::agent::Early;
 use super::link::{Link, LinkError};
 use super::names::Names;
+use super::ticket::Tickets;
 use crate::ask::{Ask, Present, Presented, Question, SecretBytes, Takes};
 use crate::clock::Clock;
 use crate::gateway;
@@ -34,7 +36,7 @@ pub(super) const INTERACTIVE: &str = "keyboard-interactive";
 #[derive(Debug)]
 pub struct Client {
     pub(super) link: Link,
-    acceptor: Acceptor,
+    pub(super) acceptor: Acceptor,
     clock: Clock,
     deadline: Duration,
     question_limit: Duration,
@@ -49,6 +51,8 @@ pub struct Client {
     typed: Option<SecretBytes>,
     /// The password that was right at the gateway.
     given: Option<SecretBytes>,
+    /// The client's tickets.
+    pub(super) tickets: Tickets,
     /// What the client's failure in this phase is called.
     failure: DenyReason,
     /// Whether the client's last attempt brought anything.
@@ -96,6 +100,7 @@ impl Client {
             names: Names::default(),
             typed: None,
             given: None,
+            tickets: Tickets::new(ssh, admitted),
             failure: DenyReason::GatewayAuthenticationFailed,
             brought: false,
             refused: false,
@@ -209,16 +214,20 @@ impl Client {
             None => match self.incoming(self.deadline).await? {
                 Incoming::Attempt(attempt) => attempt,
                 // The acceptor lets answers through only where it asked.
-                Incoming::Answers(_) | Incoming::Reply(_) => Attempt::Unusable,
+                Incoming::Answers(_) | Incoming::Kerberos(_) | Incoming::Reply(_) => {
+                    Attempt::Unusable
+                }
             },
         };
         self.right = false;
         self.waiting = match &attempt {
             Attempt::Interactive => Waiting::Interactive,
             Attempt::Password(_) | Attempt::PasswordChange { .. } => Waiting::Password,
-            Attempt::Nothing | Attempt::KeyOffer(_) | Attempt::Key(_) | Attempt::Unusable => {
-                Waiting::Other
-            }
+            Attempt::Nothing
+            | Attempt::KeyOffer(_)
+            | Attempt::Key(_)
+            | Attempt::Kerberos
+            | Attempt::Unusable => Waiting::Other,
         };
         Ok(attempt)
     }
@@ -239,7 +248,7 @@ impl Client {
                 self.put_back(attempt);
                 Ok(None)
             }
-            Incoming::Answers(_) | Incoming::Reply(_) => {
+            Incoming::Answers(_) | Incoming::Kerberos(_) | Incoming::Reply(_) => {
                 Err(Stop::client("authentication", WrongAnswers))
             }
         }
@@ -281,9 +290,14 @@ impl Client {
         self.send(message).await
     }
 
+    /// The client's attempt needs no answer any more: it has given it up.
+    pub(super) const fn drop_attempt(&mut self) {
+        self.waiting = Waiting::Nothing;
+    }
+
     /// Keeps an attempt for later; the one before it needs no answer any more (RFC 4252 section
     /// 5.1).
-    fn put_back(&mut self, attempt: Attempt) {
+    pub(super) fn put_back(&mut self, attempt: Attempt) {
         self.pending = Some(attempt);
         self.waiting = Waiting::Nothing;
     }
@@ -309,7 +323,7 @@ impl Client {
     }
 
     /// The next thing of the client that is not answered by the machine itself.
-    async fn incoming(&mut self, deadline: Duration) -> Result<Incoming, Stop> {
+    pub(super) async fn incoming(&mut self, deadline: Duration) -> Result<Incoming, Stop> {
         loop {
             let message = self.link.message(deadline).await;
             let message = message.map_err(|error| self.stop(error))?;
@@ -319,12 +333,12 @@ impl Client {
                     self.brought = !matches!(attempt, Attempt::Nothing);
                     return Ok(Incoming::Attempt(attempt));
                 }
-                answers @ Incoming::Answers(_) => return Ok(answers),
+                asked @ (Incoming::Answers(_) | Incoming::Kerberos(_)) => return Ok(asked),
             }
         }
     }
 
-    async fn send(&mut self, message: &[u8]) -> Result<(), Stop> {
+    pub(super) async fn send(&mut self, message: &[u8]) -> Result<(), Stop> {
         let sent = self.link.send(message, self.deadline).await;
         sent.map_err(|error| self.stop(error))
     }
@@ -361,6 +375,7 @@ impl Ask for Client {
 
     fn accept(&mut self) {
         self.right = true;
+        self.tickets.accept();
         if let Some(password) = self.typed.take() {
             self.given = Some(password);
         }
@@ -398,6 +413,11 @@ impl Present for Client {
                     return Ok(Presented::KeyOffer { blob });
                 }
                 Attempt::Key(key) => return Ok(Presented::Key { blob: key.blob }),
+                Attempt::Kerberos => {
+                    let principal = self.show_ticket().await?;
+                    let ticket = principal.map(|principal| Presented::Ticket { principal });
+                    return Ok(ticket.unwrap_or(Presented::Nothing));
+                }
                 Attempt::Interactive if !self.methods.contains(&INTERACTIVE) => {
                     return Ok(Presented::Nothing);
                 }
@@ -433,6 +453,7 @@ impl Present for Client {
 
     async fn reject(&mut self) -> Result<(), Stop> {
         self.typed = None;
+        self.tickets.reject();
         self.right = false;
         self.answer().await
     }
@@ -487,6 +508,9 @@ impl ClientHalf for Client {
 /// The methods by which these credentials are shown.
 fn names(takes: Takes) -> Vec<&'static str> {
     let mut methods = Vec::new();
+    if takes.tickets {
+        methods.push(gssapi::METHOD);
+    }
     if takes.keys {
         methods.push("publickey");
     }
@@ -514,6 +538,8 @@ fn judge(error: AuthError) -> Stop {
         AuthError::Decode(_)
         | AuthError::Unexpected { .. }
         | AuthError::Service { .. }
+        | AuthError::TooManyTokens { .. }
+        | AuthError::Mechanism
         | AuthError::UserChanged => Stop::client("authentication", error),
     }
 }

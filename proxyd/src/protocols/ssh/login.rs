@@ -6,7 +6,9 @@ use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::ServerMethod;
 use proxyd_ssh::auth::connector::{Connector, Outcome};
+use proxyd_ssh::message::gssapi;
 use proxyd_ssh::transport::{HostKey, KeyAlgorithm, Leg};
+use tracing::info;
 
 use super::Ssh;
 use super::client::Client;
@@ -83,6 +85,12 @@ impl Login {
         }
         if allowed.contains(&ServerMethod::PublicKey) && has(&methods, "publickey") {
             match self.stored_keys(session, admitted, authorized, client, &methods).await? {
+                None => return Ok(()),
+                Some(left) => methods = left,
+            }
+        }
+        if allowed.contains(&ServerMethod::Kerberos) && has(&methods, gssapi::METHOD) {
+            match self.by_ticket(session, admitted, authorized, client, &methods).await? {
                 None => return Ok(()),
                 Some(left) => methods = left,
             }
@@ -186,6 +194,9 @@ impl Login {
             Outcome::Failure { methods, .. } => Ok(Some(methods)),
             Outcome::Ready
             | Outcome::KeyWanted
+            | Outcome::KerberosWanted
+            | Outcome::Token(_)
+            | Outcome::KerberosProblem(_)
             | Outcome::Questions(_)
             | Outcome::PasswordExpired(_)
             | Outcome::Banner(_) => Err(DenyReason::ServerAuthenticationFailed.into()),
@@ -198,8 +209,13 @@ impl Login {
             let message = self.link.message(self.deadline).await.map_err(lost)?;
             let outcome = self.connector.receive(&message);
             let outcome = outcome.map_err(|error| Stop::server("login", error))?;
-            let Outcome::Banner(text) = outcome else { return Ok(outcome) };
-            client.tell(&text).await?;
+            if let Outcome::Banner(text) = outcome {
+                client.tell(&text).await?;
+            } else if let Outcome::KerberosProblem(problem) = outcome {
+                info!(problem, "Server refuses a ticket");
+            } else {
+                return Ok(outcome);
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ mod passing;
 mod record;
 mod relay;
 mod relayed;
+mod ticket;
 mod waiting;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ use self::login::Server;
 use crate::clock::Clock;
 use crate::dial::TargetLink;
 use crate::hostkeys::HostKeys;
+use crate::kerberos::Kerberos;
 use crate::line::protocol::Protocol;
 use crate::net::accept::Accepted;
 use crate::recording::Recorder;
@@ -63,6 +65,8 @@ pub struct Ssh {
     pub host_keys: HostKeys,
     /// Time limits.
     pub limits: SshLimits,
+    /// Kerberos contexts.
+    pub kerberos: Kerberos,
 }
 
 impl Protocol for Ssh {

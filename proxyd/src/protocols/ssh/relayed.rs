@@ -41,6 +41,7 @@ impl Login {
                 | Attempt::PasswordChange { .. }
                 | Attempt::KeyOffer(_)
                 | Attempt::Key(_)
+                | Attempt::Kerberos
                 | Attempt::Interactive
                 | Attempt::Unusable => Some(methods.clone()),
             };
@@ -178,9 +179,10 @@ impl Login {
                 (has(methods, "password") || answers_by_password).then_some("password")
             }
             ServerMethod::KeyboardInteractive => asks.then_some(INTERACTIVE),
-            ServerMethod::PublicKey | ServerMethod::PublicKeyAgent | ServerMethod::Certificate => {
-                None
-            }
+            ServerMethod::PublicKey
+            | ServerMethod::PublicKeyAgent
+            | ServerMethod::Certificate
+            | ServerMethod::Kerberos => None,
         });
         let names: Vec<_> = names.collect();
         if names.is_empty() {

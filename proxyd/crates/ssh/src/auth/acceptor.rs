@@ -5,12 +5,12 @@ use zeroize::Zeroizing;
 use super::AuthError;
 use crate::certificate::Certificate;
 use crate::cursor::{Reader, Writer};
-use crate::limits::{AUTH_MESSAGES_MAX, KEY_OFFERS_MAX, USER_NAME_BYTES_MAX};
-use crate::message::number;
+use crate::limits::{AUTH_MESSAGES_MAX, GSSAPI_TOKENS_MAX, KEY_OFFERS_MAX, USER_NAME_BYTES_MAX};
 use crate::message::text::clean;
 use crate::message::userauth::{
     self, CONNECTION_SERVICE, InfoRequest, Method, PublicKey, Request, USERAUTH_SERVICE,
 };
+use crate::message::{gssapi, number};
 use crate::transport::{KeyAlgorithm, verify_signature};
 
 /// A public key that a client brought.
@@ -42,6 +42,8 @@ pub enum Attempt {
     Key(Key),
     /// The client wants to be asked.
     Interactive,
+    /// The client could show a Kerberos ticket.
+    Kerberos,
     /// A wrong signature, or a method that is not known here.
     Unusable,
 }
@@ -55,6 +57,34 @@ pub enum Incoming {
     Attempt(Attempt),
     /// The answers to the questions of [`Acceptor::ask`].
     Answers(Vec<Zeroizing<Vec<u8>>>),
+    /// What follows on [`Acceptor::take_kerberos`].
+    Kerberos(Exchange),
+}
+
+/// One message of an attempt with Kerberos (RFC 4462 section 3).
+#[derive(Debug)]
+pub enum Exchange {
+    /// A token for our end of the context.
+    Token(Vec<u8>),
+    /// The end: a proof that the client set up the context for this very connection.
+    Proof {
+        /// The proof, a checksum that the context can check.
+        mic: Vec<u8>,
+        /// What it has to be of.
+        covered: Vec<u8>,
+    },
+    /// The end: the client takes its context as complete, but does not prove that it is its own.
+    Unproven,
+    /// The end: the client has given up. It expects no answer.
+    Abandoned,
+}
+
+/// What was asked of the client within its attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Answers,
+    Tokens(u32),
 }
 
 /// The client's side of authentication: which messages are legal, and how often.
@@ -64,7 +94,7 @@ pub struct Acceptor {
     attempts_max: u32,
     user: Option<Vec<u8>>,
     service_granted: bool,
-    asked: bool,
+    asked: Asked,
     counts: bool,
     failures: u32,
     key_offers: u32,
@@ -80,7 +110,7 @@ impl Acceptor {
             attempts_max,
             user: None,
             service_granted: false,
-            asked: false,
+            asked: Asked::Nothing,
             counts: false,
             failures: 0,
             key_offers: 0,
@@ -103,9 +133,12 @@ impl Acceptor {
         match (message.first().copied().unwrap_or_default(), self.service_granted) {
             (number::SERVICE_REQUEST, _) => self.service(message),
             (number::USERAUTH_REQUEST, true) => self.attempt(message).map(Incoming::Attempt),
-            (number::USERAUTH_INFO_RESPONSE, true) if self.asked => {
-                self.asked = false;
+            (number::USERAUTH_INFO_RESPONSE, true) if self.asked == Asked::Answers => {
+                self.asked = Asked::Nothing;
                 Ok(Incoming::Answers(userauth::parse_info_response(message)?))
+            }
+            (number, true) if let Asked::Tokens(before) = self.asked => {
+                self.exchange(number, message, before).map(Incoming::Kerberos)
             }
             (number, true) => {
                 Err(AuthError::Unexpected { number, expected: "an authentication request" })
@@ -116,8 +149,14 @@ impl Acceptor {
 
     /// The questions of a keyboard-interactive attempt; answers are legal from now on.
     pub fn ask(&mut self, round: &InfoRequest) -> Vec<u8> {
-        self.asked = true;
+        self.asked = Asked::Answers;
         round.encode()
+    }
+
+    /// Takes the ticket that a client could show; tokens are legal from now on.
+    pub fn take_kerberos(&mut self) -> Vec<u8> {
+        self.asked = Asked::Tokens(0);
+        gssapi::response()
     }
 
     /// The attempt's password has to be changed, as `text` says (RFC 4252 section 8).
@@ -130,13 +169,19 @@ impl Acceptor {
     ///
     /// The question for methods and the question whether a key would do are bounded apart.
     pub fn reject(&mut self, methods: &[&str]) -> Result<Vec<u8>, AuthError> {
+        self.asked = Asked::Nothing;
+        self.count()?;
+        Ok(userauth::failure(methods, false))
+    }
+
+    fn count(&mut self) -> Result<(), AuthError> {
         if self.counts {
             self.failures += 1;
         }
         if self.failures >= self.attempts_max {
             return Err(AuthError::TooManyFailures { limit: self.attempts_max });
         }
-        Ok(userauth::failure(methods, false))
+        Ok(())
     }
 
     /// Takes the attempt as right and asks for one more by `methods` (RFC 4252 section 5.1).
@@ -162,13 +207,14 @@ impl Acceptor {
     fn attempt(&mut self, message: &[u8]) -> Result<Attempt, AuthError> {
         let request = Request::parse(message)?;
         self.check_user(&request)?;
-        self.asked = false;
+        self.asked = Asked::Nothing;
         self.counts = match &request.method {
             Method::None => false,
             Method::PublicKey(key) => key.signature.is_some(),
             Method::Password(_)
             | Method::PasswordChange { .. }
             | Method::KeyboardInteractive
+            | Method::Gssapi { .. }
             | Method::Other(_) => true,
         };
         Ok(match request.method {
@@ -180,8 +226,34 @@ impl Acceptor {
             },
             Method::KeyboardInteractive => Attempt::Interactive,
             Method::PublicKey(key) => self.key(&key)?,
-            Method::Other(_) => Attempt::Unusable,
+            Method::Gssapi { kerberos: true } => Attempt::Kerberos,
+            Method::Gssapi { kerberos: false } | Method::Other(_) => Attempt::Unusable,
         })
+    }
+
+    fn exchange(&mut self, number: u8, message: &[u8], before: u32) -> Result<Exchange, AuthError> {
+        if number == number::USERAUTH_GSSAPI_TOKEN {
+            if before >= GSSAPI_TOKENS_MAX {
+                return Err(AuthError::TooManyTokens { limit: GSSAPI_TOKENS_MAX });
+            }
+            self.asked = Asked::Tokens(before + 1);
+            return Ok(Exchange::Token(gssapi::parse(message)?.to_vec()));
+        }
+        self.asked = Asked::Nothing;
+        match number {
+            number::USERAUTH_GSSAPI_MIC => {
+                let mic = gssapi::parse(message)?.to_vec();
+                let user = self.user.as_deref().unwrap_or_default();
+                Ok(Exchange::Proof { mic, covered: gssapi::covered(&self.session_id, user) })
+            }
+            number::USERAUTH_GSSAPI_EXCHANGE_COMPLETE => Ok(Exchange::Unproven),
+            number::USERAUTH_GSSAPI_ERRTOK => {
+                // It is not answered, so it counts here.
+                self.count()?;
+                Ok(Exchange::Abandoned)
+            }
+            _ => Err(AuthError::Unexpected { number, expected: "a gss-api token" }),
+        }
     }
 
     fn check_user(&mut self, request: &Request<'_>) -> Result<(), AuthError> {
@@ -307,8 +379,10 @@ mod tests {
         let change = userauth::password_change_request(b"root", b"x", b"y");
         let interactive = userauth::interactive_request(b"root");
         let mut unknown = Writer::message(number::USERAUTH_REQUEST);
-        unknown.string(b"root").string(CONNECTION_SERVICE).string(b"gssapi-with-mic");
-        let attempts: [(&str, &[u8]); 5] = [
+        unknown.string(b"root").string(CONNECTION_SERVICE).string(b"hostbased");
+        let kerberos = gssapi::request(b"root");
+        let attempts: [(&str, &[u8]); 6] = [
+            ("kerberos", &kerberos),
             ("password", &password),
             ("change", &change),
             ("interactive", &interactive),
@@ -328,6 +402,37 @@ mod tests {
                 assert!(is_over, "{first}, {second}");
             }
         }
+    }
+
+    #[test]
+    fn tokens_are_legal_only_after_an_offer_and_not_for_ever() {
+        let proof = |acceptor: &mut Acceptor| acceptor.receive(&gssapi::mic(b"proof"));
+        let mut acceptor = ready();
+        assert!(proof(&mut acceptor).is_err(), "nothing was offered");
+        acceptor.receive(&gssapi::request(b"root")).unwrap();
+        assert!(proof(&mut acceptor).is_err(), "nothing was taken");
+        acceptor.take_kerberos();
+        let incoming = proof(&mut acceptor).unwrap();
+        let Incoming::Kerberos(Exchange::Proof { mic, covered }) = incoming else {
+            panic!("{incoming:?}")
+        };
+        assert_eq!(
+            (mic.as_slice(), covered),
+            (&b"proof"[..], gssapi::covered(b"session", b"root"))
+        );
+        assert!(proof(&mut acceptor).is_err(), "a proof ends it");
+        acceptor.take_kerberos();
+        for _token in 0..GSSAPI_TOKENS_MAX {
+            let incoming = acceptor.receive(&gssapi::token(b"token")).unwrap();
+            assert!(matches!(incoming, Incoming::Kerberos(Exchange::Token(_))), "{incoming:?}");
+        }
+        let error = acceptor.receive(&gssapi::token(b"token")).unwrap_err();
+        assert!(matches!(error, AuthError::TooManyTokens { .. }), "{error}");
+        acceptor.reject(&["password"]).unwrap();
+        assert!(proof(&mut acceptor).is_err(), "a refusal ends it");
+        acceptor.take_kerberos();
+        acceptor.receive(&userauth::none_request(b"root")).unwrap();
+        assert!(proof(&mut acceptor).is_err(), "another attempt ends it");
     }
 
     #[test]

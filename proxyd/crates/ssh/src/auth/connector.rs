@@ -4,10 +4,10 @@ use zeroize::Zeroizing;
 
 use super::AuthError;
 use crate::cursor::{Reader, Writer};
-use crate::limits::{AUTH_MESSAGES_MAX, BANNER_BYTES_MAX};
-use crate::message::number;
+use crate::limits::{AUTH_MESSAGES_MAX, BANNER_BYTES_MAX, GSSAPI_TOKENS_MAX};
 use crate::message::text::clean;
 use crate::message::userauth::{self, InfoRequest, USERAUTH_SERVICE};
+use crate::message::{gssapi, number};
 
 /// What a message of the server means.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +29,12 @@ pub enum Outcome {
     KeyWanted,
     /// The password is right but has to be changed first; its text, cleaned.
     PasswordExpired(String),
+    /// The server takes a Kerberos ticket; its first token may be sent.
+    KerberosWanted,
+    /// A token for our end of the Kerberos context.
+    Token(Vec<u8>),
+    /// What the server says about a failure of Kerberos, cleaned; the failure itself follows.
+    KerberosProblem(String),
     /// Text for the user, cleaned.
     Banner(String),
 }
@@ -42,6 +48,8 @@ enum InFlight {
     KeyQuery,
     Key,
     Interactive,
+    KerberosOffer,
+    Tokens(u32),
 }
 
 /// An attempt with a key that lacks its signature.
@@ -106,6 +114,18 @@ impl Connector {
         userauth::info_response(answers)
     }
 
+    /// Offers a Kerberos ticket.
+    pub fn kerberos(&mut self) -> Vec<u8> {
+        self.in_flight = InFlight::KerberosOffer;
+        gssapi::request(&self.user)
+    }
+
+    /// What has to be proven once the context is complete.
+    #[must_use]
+    pub fn kerberos_covered(&self) -> Vec<u8> {
+        gssapi::covered(&self.session_id, &self.user)
+    }
+
     /// Tries a key; `sign` makes the signature's blob over the bytes it is given.
     pub fn key<E>(
         &mut self,
@@ -161,7 +181,44 @@ impl Connector {
             }
             (number::USERAUTH_60, InFlight::Password) => expired(message),
             (number::USERAUTH_60, InFlight::KeyQuery) => Ok(Outcome::KeyWanted),
+            (number::USERAUTH_60, InFlight::KerberosOffer) => {
+                if gssapi::parse(message)? != gssapi::KERBEROS {
+                    return Err(AuthError::Mechanism);
+                }
+                self.in_flight = InFlight::Tokens(0);
+                Ok(Outcome::KerberosWanted)
+            }
+            (number, InFlight::Tokens(before)) => self.exchange(number, message, before),
             _ => Err(AuthError::Unexpected { number, expected: "an authentication reply" }),
+        }
+    }
+}
+
+impl Connector {
+    fn exchange(&mut self, number: u8, message: &[u8], before: u32) -> Result<Outcome, AuthError> {
+        match number {
+            number::USERAUTH_GSSAPI_TOKEN if before < GSSAPI_TOKENS_MAX => {
+                self.in_flight = InFlight::Tokens(before + 1);
+                Ok(Outcome::Token(gssapi::parse(message)?.to_vec()))
+            }
+            number::USERAUTH_GSSAPI_TOKEN => {
+                Err(AuthError::TooManyTokens { limit: GSSAPI_TOKENS_MAX })
+            }
+            number::USERAUTH_GSSAPI_ERROR => {
+                let mut reader = Reader::new(message);
+                reader.u8("message number")?;
+                reader.u32("major status")?;
+                reader.u32("minor status")?;
+                let text = clean(reader.string("message")?, BANNER_BYTES_MAX);
+                reader.string("language tag")?;
+                reader.finish()?;
+                Ok(Outcome::KerberosProblem(text))
+            }
+            number::USERAUTH_GSSAPI_ERRTOK => {
+                gssapi::parse(message)?;
+                Ok(Outcome::KerberosProblem("an error token".to_owned()))
+            }
+            _ => Err(AuthError::Unexpected { number, expected: "a gss-api token" }),
         }
     }
 }
@@ -191,7 +248,7 @@ fn expired(message: &[u8]) -> Result<Outcome, AuthError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::acceptor::{Acceptor, Attempt, Incoming};
+    use crate::auth::acceptor::{Acceptor, Attempt, Exchange, Incoming};
     use crate::transport::{HostKey, KeyAlgorithm};
 
     /// Both machines, joined: what one sends the other takes.
@@ -224,6 +281,16 @@ mod tests {
         };
         assert_eq!((old.as_slice(), new.as_slice()), (b"old".as_slice(), b"new".as_slice()));
 
+        acceptor.receive(&connector.kerberos()).unwrap();
+        assert_eq!(connector.receive(&acceptor.take_kerberos()).unwrap(), Outcome::KerberosWanted);
+        let token = connector.receive(&gssapi::token(b"reply")).unwrap();
+        assert_eq!(token, Outcome::Token(b"reply".to_vec()));
+        let proof = acceptor.receive(&gssapi::mic(b"proof")).unwrap();
+        let Incoming::Kerberos(Exchange::Proof { covered, .. }) = proof else {
+            panic!("{proof:?}")
+        };
+        assert_eq!(covered, connector.kerberos_covered());
+
         acceptor.receive(&connector.interactive()).unwrap();
         let asked = acceptor.ask(&InfoRequest::default());
         let round = connector.receive(&asked).unwrap();
@@ -250,6 +317,29 @@ mod tests {
         expired.string(b"\x1bchange it").string(b"");
         let outcome = connector.receive(expired.as_bytes()).unwrap();
         assert_eq!(outcome, Outcome::PasswordExpired("\u{fffd}change it".to_owned()));
+    }
+
+    #[test]
+    fn a_server_cannot_choose_a_mechanism_or_go_on_for_ever() {
+        let (mut connector, _hello) = Connector::new(b"root", b"id");
+        connector.receive(&[number::SERVICE_ACCEPT]).unwrap();
+        let token = gssapi::token(b"token");
+        connector.kerberos();
+        assert!(connector.receive(&token).is_err(), "it comes before the mechanism");
+        let mut other = Writer::message(number::USERAUTH_60);
+        other.string(b"\x06\x06\x2b\x06\x01\x05\x05\x02");
+        let error = connector.receive(other.as_bytes()).unwrap_err();
+        assert!(matches!(error, AuthError::Mechanism), "{error}");
+        connector.receive(&gssapi::response()).unwrap();
+        for _token in 0..GSSAPI_TOKENS_MAX {
+            connector.receive(&token).unwrap();
+        }
+        let error = connector.receive(&token).unwrap_err();
+        assert!(matches!(error, AuthError::TooManyTokens { .. }), "{error}");
+        let mut problem = Writer::message(number::USERAUTH_GSSAPI_ERROR);
+        problem.u32(1).u32(2).string(b"\x1bno key").string(b"");
+        let outcome = connector.receive(problem.as_bytes()).unwrap();
+        assert_eq!(outcome, Outcome::KerberosProblem("\u{fffd}no key".to_owned()));
     }
 
     #[test]

@@ -50,6 +50,15 @@ pub enum AuthError {
         /// The limit in keys.
         limit: u32,
     },
+    /// The peer sent more tokens of GSS-API than a context takes.
+    #[error("more than {limit} gss-api tokens")]
+    TooManyTokens {
+        /// The limit in tokens.
+        limit: u32,
+    },
+    /// The server chose a mechanism of GSS-API that it was not offered.
+    #[error("the server chose a mechanism that it was not offered")]
+    Mechanism,
     /// The client sent more messages than authentication may take.
     #[error("more than {limit} messages before authentication")]
     TooManyMessages {

@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod global;
+pub mod gssapi;
 pub mod number;
 pub mod text;
 pub mod userauth;

@@ -13,10 +13,21 @@ pub const USERAUTH_SUCCESS: u8 = 52;
 /// Text to show before authentication (RFC 4252 section 5.4).
 pub const USERAUTH_BANNER: u8 = 53;
 /// Depends on the method: `PK_OK` (RFC 4252 section 7), `PASSWD_CHANGEREQ` (section 8),
-/// `INFO_REQUEST` (RFC 4256 section 3.2).
+/// `INFO_REQUEST` (RFC 4256 section 3.2), the mechanism of GSS-API (RFC 4462 section 3.3).
 pub const USERAUTH_60: u8 = 60;
 /// Answers of keyboard-interactive (RFC 4256 section 3.4).
 pub const USERAUTH_INFO_RESPONSE: u8 = 61;
+/// A token of GSS-API (RFC 4462 section 3.4); the number of the answers, in another method.
+pub const USERAUTH_GSSAPI_TOKEN: u8 = 61;
+/// The context is complete, without a proof that it belongs to this connection (RFC 4462 section
+/// 3.4).
+pub const USERAUTH_GSSAPI_EXCHANGE_COMPLETE: u8 = 63;
+/// What a server says about a failure of GSS-API (RFC 4462 section 3.8).
+pub const USERAUTH_GSSAPI_ERROR: u8 = 64;
+/// A token about a failure of GSS-API (RFC 4462 section 3.9).
+pub const USERAUTH_GSSAPI_ERRTOK: u8 = 65;
+/// The proof that the context belongs to this connection (RFC 4462 section 3.5).
+pub const USERAUTH_GSSAPI_MIC: u8 = 66;
 /// Last number of the authentication protocol's range (RFC 4250 section 4.1.2).
 pub const USERAUTH_LAST: u8 = 79;
 /// A request that concerns no channel (RFC 4254 section 4).

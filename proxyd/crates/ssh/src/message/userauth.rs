@@ -2,8 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::number;
 use super::text::clean;
+use super::{gssapi, number};
 use crate::cursor::{Reader, Writer};
 use crate::error::{DecodeError, DecodeKind};
 use crate::limits::{ANSWER_BYTES_MAX, BANNER_BYTES_MAX, PROMPT_BYTES_MAX, PROMPTS_MAX};
@@ -42,6 +42,11 @@ pub enum Method<'a> {
     PublicKey(PublicKey<'a>),
     /// `keyboard-interactive` (RFC 4256 section 3.1).
     KeyboardInteractive,
+    /// `gssapi-with-mic` (RFC 4462 section 3.2).
+    Gssapi {
+        /// Whether Kerberos is among the mechanisms that the client could use.
+        kerberos: bool,
+    },
     /// A method that is not known here.
     Other(&'a [u8]),
 }
@@ -84,6 +89,11 @@ impl<'a> Request<'a> {
                 reader.string("submethods")?;
                 reader.finish()?;
                 Method::KeyboardInteractive
+            }
+            name if name == gssapi::METHOD.as_bytes() => {
+                let kerberos = gssapi::offers_kerberos(&mut reader)?;
+                reader.finish()?;
+                Method::Gssapi { kerberos }
             }
             other => Method::Other(other),
         };
