@@ -7,15 +7,15 @@ use crate::clock::Clock;
 use crate::dial::Dialer;
 use crate::gateway::Gateways;
 use crate::recording::Recordings;
-use crate::store::Store;
+use crate::store::saver::Saver;
 
 /// Shared handles; only the line sees them together.
 #[derive(Debug, Clone)]
 pub struct Ctx {
     /// The clock.
     pub clock: Clock,
-    /// The database.
-    pub store: Store,
+    /// Writes sessions to the database.
+    pub saver: Saver,
     /// Gateway authentication.
     pub gateways: Arc<Gateways>,
     /// Connections to servers.

@@ -30,6 +30,7 @@ use crate::session::Session;
 use crate::session::registry::{Admission, Live, Registry, SessionLimits};
 use crate::steering::HeldPairs;
 use crate::store::Store;
+use crate::store::saver::Saver;
 use crate::task::Group;
 
 /// After a failed accept.
@@ -65,17 +66,17 @@ impl Gateway {
     /// A gateway without sessions.
     pub(super) fn new(
         clock: Clock,
-        store: Store,
+        (store, saver): (Store, Saver),
         recordings: Recordings,
         limits: &Limits,
         policies: Arc<PolicySet>,
         pairs: HeldPairs,
     ) -> Self {
-        let host_keys = HostKeys::new(store.clone(), clock);
+        let host_keys = HostKeys::new(store, clock);
         let gateways = Arc::new(Gateways::new(clock));
         let dialer = Dialer::new(limits.connect_timeout, pairs.clone());
         let resolve_limit = limits.connect_timeout;
-        let ctx = Ctx { clock, store, gateways, dialer, recordings, resolve_limit };
+        let ctx = Ctx { clock, saver, gateways, dialer, recordings, resolve_limit };
         let kerberos = Kerberos::default();
         let ssh = Ssh { clock, host_keys, limits: ssh_limits(limits), kerberos };
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));

@@ -162,12 +162,13 @@ async fn build(
     let recordings = Recordings::open(clock, storage, lock, tasks.clone())?;
     let presence = Presence::announce(&storage.spool.join(DAEMONS))
         .with_context(|| format!("cannot use the spool {}", storage.spool.display()))?;
-    let store = Store::open(&storage.database).await?.written_by(presence.id());
+    let store = Store::open(&storage.database).await?;
+    let saver = store.saver(presence.id(), tasks.clone());
     let public = &storage.control_socket;
     let others = Others::new(clock, presence, store.clone(), recordings.clone(), public);
     others.settle().await?;
     let policies = Arc::clone(&config.policy);
-    let gateway = Gateway::new(clock, store, recordings, &config.limits, policies, pairs);
+    let gateway = Gateway::new(clock, (store, saver), recordings, &config.limits, policies, pairs);
     Ok((Arc::new(gateway), others))
 }
 

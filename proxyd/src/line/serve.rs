@@ -225,11 +225,15 @@ const SEAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Brings the row up to date and writes the events that wait.
 async fn save(ctx: &Ctx, session: &mut Session) -> Result<(), crate::store::StoreError> {
-    let row = session.row().clone();
-    ctx.store.save_session(&row, session.unsaved()).await?;
+    let (row, events) = session.hand_out();
+    let count = events.len();
+    if let Err(error) = ctx.saver.save(row, events).await {
+        session.not_saved(count);
+        return Err(error);
+    }
     let lost = session.saved();
     if lost > 0 {
-        error!(session_id = %row.id, lost, "A session left more events than are kept");
+        error!(session_id = %session.id(), lost, "A session left more events than are kept");
     }
     Ok(())
 }

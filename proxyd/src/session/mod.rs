@@ -37,8 +37,8 @@ pub struct Session {
     entry: Entry,
     row: SessionRow,
     events: Vec<Timed>,
-    /// Events that are in the database.
-    saved: usize,
+    /// Events that are in the database, or on their way.
+    handed_out: usize,
     lost: u64,
     is_saved: bool,
 }
@@ -79,7 +79,7 @@ impl Session {
             entry,
             row,
             events: Vec::new(),
-            saved: 0,
+            handed_out: 0,
             lost: 0,
             is_saved: false,
         }
@@ -198,16 +198,21 @@ impl Session {
         &self.events
     }
 
-    /// The events that are not in the database yet.
-    #[must_use]
-    pub fn unsaved(&self) -> &[Timed] {
-        self.events.get(self.saved..).unwrap_or_default()
+    /// The row, and the events that were not handed out for the database before.
+    pub fn hand_out(&mut self) -> (SessionRow, Vec<Timed>) {
+        let events = self.events.get(self.handed_out..).unwrap_or_default().to_vec();
+        self.handed_out = self.events.len();
+        (self.row.clone(), events)
     }
 
-    /// The row and all events are in the database; gives how many events were not kept.
+    /// What was handed out last is in the database; gives how many events were not kept.
     pub const fn saved(&mut self) -> u64 {
         self.is_saved = true;
-        self.saved = self.events.len();
         std::mem::replace(&mut self.lost, 0)
+    }
+
+    /// It is not: its events, of this number, are handed out again.
+    pub const fn not_saved(&mut self, events: usize) {
+        self.handed_out = self.handed_out.saturating_sub(events);
     }
 }

@@ -1,10 +1,10 @@
 //! The database: sessions, their events, host keys. SQL and its types stay in here.
 
 pub mod host_keys;
+pub mod saver;
 pub mod sessions;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
@@ -13,7 +13,6 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use thiserror::Error as ThisError;
-use uuid::Uuid;
 
 /// The schema, as steps.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
@@ -54,6 +53,12 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// What was being done ended without a word.
+    #[error("cannot {doing}: it was interrupted, which is a bug")]
+    Interrupted {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// A value in the database is not what we wrote.
     #[error("the database holds a damaged {what}")]
     Damaged {
@@ -67,8 +72,6 @@ pub enum StoreError {
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
-    /// Whose sessions are written; empty for a program that writes none.
-    daemon: Arc<str>,
 }
 
 impl Store {
@@ -89,13 +92,7 @@ impl Store {
             .await
             .map_err(|source| StoreError::Migrate { path: path.into(), source })?;
         let readers = pool(path, options.read_only(true), READERS_MAX).await?;
-        Ok(Self { writer, readers, daemon: Arc::default() })
-    }
-
-    /// The same database, written by this daemon.
-    #[must_use]
-    pub fn written_by(self, daemon: Uuid) -> Self {
-        Self { daemon: daemon.to_string().into(), ..self }
+        Ok(Self { writer, readers })
     }
 }
 

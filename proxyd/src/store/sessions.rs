@@ -7,8 +7,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use super::saver::to_i64;
 use super::{Store, StoreError, failed};
-use crate::session::event::Timed;
 use crate::session::row::{ACTIVE, SessionRow};
 
 /// An event as it is read back.
@@ -23,56 +23,6 @@ pub struct EventRow {
 }
 
 impl Store {
-    /// Enters a session or brings its row up to date, and adds events to it; all or nothing.
-    pub async fn save_session(&self, row: &SessionRow, events: &[Timed]) -> Result<(), StoreError> {
-        let doing = "write the session";
-        let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
-        let statement = "INSERT INTO session (id, started_ns, ended_ns, protocol, \
-             policy, client, original_destination, target, gateway_user, remote_user, trail, \
-             trail_hash, outcome, reason, daemon) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-             ON CONFLICT (id) DO UPDATE SET ended_ns = excluded.ended_ns, \
-             policy = excluded.policy, target = excluded.target, \
-             gateway_user = excluded.gateway_user, remote_user = excluded.remote_user, \
-             trail = excluded.trail, trail_hash = CASE excluded.trail_hash WHEN '' \
-             THEN session.trail_hash ELSE excluded.trail_hash END, \
-             outcome = excluded.outcome, reason = excluded.reason";
-        sqlx::query(statement)
-            .bind(row.id.to_string())
-            .bind(to_i64(row.started_ns))
-            .bind(row.ended_ns.map(to_i64))
-            .bind(&row.protocol)
-            .bind(&row.policy)
-            .bind(&row.client)
-            .bind(&row.original_destination)
-            .bind(&row.target)
-            .bind(&row.gateway_user)
-            .bind(&row.remote_user)
-            .bind(&row.trail)
-            .bind(&row.trail_hash)
-            .bind(&row.outcome)
-            .bind(&row.reason)
-            .bind(&*self.daemon)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed(doing))?;
-        for timed in events {
-            let fields: BTreeMap<_, _> = timed.event.fields().into_iter().collect();
-            let fields = serde_json::to_string(&fields)
-                .map_err(|_impossible| StoreError::Damaged { what: "event" })?;
-            let at_ns = i64::try_from(timed.at.as_nanos()).unwrap_or(i64::MAX);
-            sqlx::query("INSERT INTO event (session, at_ns, name, fields) VALUES (?, ?, ?, ?)")
-                .bind(row.id.to_string())
-                .bind(at_ns)
-                .bind(timed.event.name())
-                .bind(fields)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed(doing))?;
-        }
-        transaction.commit().await.map_err(failed(doing))
-    }
-
     /// Keeps the hash that a trail ends with, found by the trail's file name.
     pub async fn keep_trail_hash(&self, trail: &str, hash: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE session SET trail_hash = ? WHERE trail = ?")
@@ -178,23 +128,19 @@ fn session_row(row: &SqliteRow) -> Result<SessionRow, StoreError> {
     })
 }
 
-/// Nanoseconds since 1970 fit until the year 2262.
-fn to_i64(ns: u64) -> i64 {
-    i64::try_from(ns).unwrap_or(i64::MAX)
-}
-
 fn to_u64(ns: i64) -> u64 {
     u64::try_from(ns).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::session::event::Event;
+    use crate::session::event::{Event, Timed};
+    use crate::task::Group;
 
-    fn row() -> SessionRow {
+    pub(in crate::store) fn row() -> SessionRow {
         SessionRow {
             id: Uuid::now_v7(),
             started_ns: 7,
@@ -219,16 +165,17 @@ mod tests {
         let path = directory.path().join("test.db");
         let store = Store::open(&path).await.unwrap();
         let mut session = row();
-        store.save_session(&session, &[]).await.unwrap();
+        let saver = store.saver(Uuid::now_v7(), Group::new());
+        saver.save(session.clone(), Vec::new()).await.unwrap();
         session.outcome = "denied".to_owned();
         session.target = "10.2.0.9:22".to_owned();
         session.ended_ns = Some(9);
         let event = Event::Target { address: "10.2.0.9:22".parse().unwrap() };
         let timed = Timed { at: Duration::from_nanos(5), event };
-        store.save_session(&session, &[timed]).await.unwrap();
+        saver.save(session.clone(), vec![timed]).await.unwrap();
         let left = row();
-        store.save_session(&left, &[]).await.unwrap();
-        drop(store);
+        saver.save(left.clone(), Vec::new()).await.unwrap();
+        drop((store, saver));
 
         let store = Store::open(&path).await.unwrap();
         assert_eq!(store.end_abandoned(11, &[]).await.unwrap(), 1);
@@ -248,15 +195,20 @@ mod tests {
         let mut rows = Vec::new();
         for daemon in [own, living, dead, dead] {
             let row = row();
-            store.clone().written_by(daemon).save_session(&row, &[]).await.unwrap();
+            let saver = store.saver(daemon, Group::new());
+            saver.save(row.clone(), Vec::new()).await.unwrap();
             rows.push(row);
         }
         // Written before there was more than one daemon.
-        store.save_session(&row(), &[]).await.unwrap();
-        let store = store.written_by(own);
+        sqlx::query("UPDATE session SET daemon = '' WHERE id = ?")
+            .bind(rows[2].id.to_string())
+            .execute(&store.writer)
+            .await
+            .unwrap();
+        let saver = store.saver(own, Group::new());
         // Whoever writes a row again does not make it its own.
-        store.save_session(&rows[3], &[]).await.unwrap();
-        assert_eq!(store.end_abandoned(11, &[own, living]).await.unwrap(), 3);
+        saver.save(rows[3].clone(), Vec::new()).await.unwrap();
+        assert_eq!(store.end_abandoned(11, &[own, living]).await.unwrap(), 2);
         assert_eq!(store.end_abandoned(12, &[own, living]).await.unwrap(), 0);
         let all = store.sessions(10).await.unwrap();
         let outcome = |of: &SessionRow| {

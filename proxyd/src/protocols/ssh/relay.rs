@@ -229,10 +229,15 @@ impl Driver<'_> {
                     return self.ended(from, LinkError::Disconnected { text });
                 }
                 Some(LegEvent::Rekeyed | LegEvent::Established | LegEvent::HostKey(_)) => {}
-                None => match read(sender).map_err(|error| lost(from, error))? {
-                    Flow::Quiet => return Ok(flow),
-                    Flow::Ended => return self.ended(from, LinkError::Closed),
-                    Flow::Busy => {}
+                None => match read(sender) {
+                    Ok(Flow::Quiet) => return Ok(flow),
+                    Ok(Flow::Ended) => return self.ended(from, LinkError::Closed),
+                    Ok(Flow::Busy) => {}
+                    // Some programs break the connection off where others end it.
+                    Err(_) if from == Side::Client && self.passing.relay.is_idle() => {
+                        return Ok(Flow::Ended);
+                    }
+                    Err(error) => return Err(lost(from, error)),
                 },
             }
             flow = Flow::Busy;

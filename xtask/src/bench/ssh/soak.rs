@@ -31,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Looks between two printed lines: one a minute.
 const LOOKS_PER_LINE: usize = 6;
 
-/// For seats to end after the time is over: the longest run is a minute.
+/// For seats to end after the time is over: the longest run is a minute and a half.
 const END_LIMIT: Duration = Duration::from_secs(180);
 
 /// For the daemon to be rid of its last session, and of threads that wait for work (10 s).
@@ -50,8 +50,8 @@ const GROWTH_COUNT: f64 = 40.0;
 /// the database's pool.
 const DESCRIPTORS_KEPT: u32 = 8;
 
-/// A kind of client, as a script. Each run takes half a minute or so; `$I` tells seats apart, and
-/// `fail` ends a seat.
+/// A kind of client, as a script. Each run takes a minute or so: with more logins at a time, two
+/// cores have nothing left but to start programs. `$I` tells seats apart, and `fail` ends a seat.
 struct Kind {
     name: &'static str,
     script: &'static str,
@@ -60,36 +60,36 @@ struct Kind {
 const KINDS: [Kind; 6] = [
     Kind {
         name: "idle shell",
-        script: r#"(sleep 0.$I; echo 'echo a-$((1 + 1))-b'; sleep 45; echo exit) |
+        script: r#"(sleep 0.$I; echo 'echo a-$((1 + 1))-b'; sleep 90; echo exit) |
             ssh -F "$C" -tt "$H" | grep -q a-2-b || fail shell"#,
     },
     Kind {
         name: "commands",
-        script: r#"[ "$(ssh -F "$C" "$H" 'sleep 20; seq 5000 | tail -n 1' </dev/null)" = 5000 ] ||
+        script: r#"[ "$(ssh -F "$C" "$H" 'sleep 60; seq 5000 | tail -n 1' </dev/null)" = 5000 ] ||
             fail exec"#,
     },
     Kind {
         name: "sftp",
         script: r#"head -c 300K /dev/urandom >up.$I
-            (echo "put up.$I up.$I"; sleep 15
-            echo "get up.$I down.$I"; echo "rm up.$I"; sleep 10) |
+            (echo "put up.$I up.$I"; sleep 40
+            echo "get up.$I down.$I"; echo "rm up.$I"; sleep 30) |
                 sftp -q -F "$C" "$H" >/dev/null 2>err.$I || fail sftp "$(cat err.$I)"
             cmp -s up.$I down.$I || fail "sftp: the file is another""#,
     },
     Kind {
         name: "forwarding",
-        script: r#"sleep 25 | ssh -F "$C" -W "$TO" "$H" | head -c 4 | grep -q SSH- ||
+        script: r#"sleep 70 | ssh -F "$C" -W "$TO" "$H" | head -c 4 | grep -q SSH- ||
             fail forwarding"#,
     },
     Kind {
         name: "rekeying",
         script: r#"[ "$(ssh -F "$C" -o RekeyLimit=256K "$H" \
-            'for i in 1 2 3 4 5 6; do head -c 500000 /dev/zero; sleep 4; done' </dev/null |
+            'for i in 1 2 3 4 5 6; do head -c 500000 /dev/zero; sleep 10; done' </dev/null |
             wc -c)" = 3000000 ] || fail rekeying"#,
     },
     Kind {
         name: "vanishing",
-        script: r#"timeout -s KILL 1$((I % 10)) ssh -F "$C" "$H" \
+        script: r#"timeout -s KILL 4$((I % 10)) ssh -F "$C" "$H" \
             'while :; do head -c 50000 /dev/zero; sleep 1; done' </dev/null >/dev/null
             [ $? = 137 ] || fail "it ended before it vanished""#,
     },

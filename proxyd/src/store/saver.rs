@@ -1,0 +1,296 @@
+//! Writes sessions: those that wait together are written in one transaction.
+//!
+//! A transaction costs several hops to the thread of the database and one flush of the disk,
+//! however much is in it. With one for each session, a few dozen logins per second would wait for
+//! each other on a busy machine.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sqlx::sqlite::SqlitePool;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{Store, StoreError, failed};
+use crate::session::event::Timed;
+use crate::session::row::SessionRow;
+use crate::task::Group;
+
+/// Sessions in one transaction: a thousand variables, far below `SQLite`'s 32,766.
+const SAVES_MAX: usize = 64;
+
+/// Events in one statement, likewise.
+const EVENTS_MAX: usize = 1_024;
+
+/// What is being done, for errors.
+const DOING: &str = "write the session";
+
+/// Writes the sessions of one daemon; a clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Saver {
+    writer: SqlitePool,
+    /// Whose sessions they are.
+    daemon: Arc<str>,
+    tasks: Group,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// What is to be written. A session waits for its save before it has another, so there are about as
+/// many as sessions.
+#[derive(Debug, Default)]
+struct Waiting {
+    saves: Vec<Save>,
+    /// Whether there is a task that writes.
+    is_written: bool,
+}
+
+/// One session's save.
+#[derive(Debug)]
+struct Save {
+    row: SessionRow,
+    events: Vec<Timed>,
+    done: oneshot::Sender<Result<(), StoreError>>,
+}
+
+impl Store {
+    /// Writes sessions to this database as `daemon`, by tasks of this group.
+    #[must_use]
+    pub fn saver(&self, daemon: Uuid, tasks: Group) -> Saver {
+        let daemon = daemon.to_string().into();
+        Saver { writer: self.writer.clone(), daemon, tasks, waiting: Arc::default() }
+    }
+}
+
+impl Saver {
+    /// Enters a session or brings its row up to date, and adds events to it; all or nothing.
+    ///
+    /// It is written even if nobody waits for that any more.
+    pub async fn save(&self, row: SessionRow, events: Vec<Timed>) -> Result<(), StoreError> {
+        let (done, written) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.waiting();
+            waiting.saves.push(Save { row, events, done });
+            !std::mem::replace(&mut waiting.is_written, true)
+        };
+        if is_first {
+            let writing = Writing { saver: self.clone(), is_over: false };
+            self.tasks.start("save sessions", async move { writing.write_all().await });
+        }
+        written.await.unwrap_or(Err(StoreError::Interrupted { doing: DOING }))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one task that writes, for as long as something waits.
+#[derive(Debug)]
+struct Writing {
+    saver: Saver,
+    is_over: bool,
+}
+
+impl Drop for Writing {
+    /// Nobody waits for a task that has panicked.
+    fn drop(&mut self) {
+        if !self.is_over {
+            *self.saver.waiting() = Waiting::default();
+        }
+    }
+}
+
+impl Writing {
+    async fn write_all(mut self) {
+        loop {
+            let saves: Vec<Save> = {
+                let mut waiting = self.saver.waiting();
+                if waiting.saves.is_empty() {
+                    waiting.is_written = false;
+                    self.is_over = true;
+                    return;
+                }
+                let count = waiting.saves.len().min(SAVES_MAX);
+                waiting.saves.drain(..count).collect()
+            };
+            match self.write(&saves).await {
+                Ok(()) => saves.into_iter().for_each(|save| tell(save, Ok(()))),
+                // One that cannot be written must not take the others with it.
+                Err(_error) if saves.len() > 1 => {
+                    for save in saves {
+                        let result = self.write(std::slice::from_ref(&save)).await;
+                        tell(save, result);
+                    }
+                }
+                Err(error) => {
+                    let mut error = Some(error);
+                    for save in saves {
+                        let error =
+                            error.take().unwrap_or(StoreError::Interrupted { doing: DOING });
+                        tell(save, Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write(&self, saves: &[Save]) -> Result<(), StoreError> {
+        let events = rows(saves)?;
+        let mut transaction = self.saver.writer.begin().await.map_err(failed(DOING))?;
+        self.upsert(saves, &mut transaction).await.map_err(failed(DOING))?;
+        for events in events.chunks(EVENTS_MAX) {
+            let mut insert =
+                QueryBuilder::<Sqlite>::new("INSERT INTO event (session, at_ns, name, fields) ");
+            insert.push_values(events, |mut row, event| {
+                row.push_bind(&event.session).push_bind(event.at_ns);
+                row.push_bind(event.name).push_bind(&event.fields);
+            });
+            insert.build().execute(&mut *transaction).await.map_err(failed(DOING))?;
+        }
+        transaction.commit().await.map_err(failed(DOING))
+    }
+
+    async fn upsert(
+        &self,
+        saves: &[Save],
+        connection: &mut SqliteConnection,
+    ) -> Result<(), sqlx::Error> {
+        let mut upsert = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO session (id, started_ns, ended_ns, protocol, policy, client, \
+             original_destination, target, gateway_user, remote_user, trail, trail_hash, outcome, \
+             reason, daemon) ",
+        );
+        upsert.push_values(saves, |mut values, Save { row, .. }| {
+            values.push_bind(row.id.to_string()).push_bind(to_i64(row.started_ns));
+            values.push_bind(row.ended_ns.map(to_i64)).push_bind(&row.protocol);
+            values.push_bind(&row.policy).push_bind(&row.client);
+            values.push_bind(&row.original_destination).push_bind(&row.target);
+            values.push_bind(&row.gateway_user).push_bind(&row.remote_user);
+            values.push_bind(&row.trail).push_bind(&row.trail_hash);
+            values.push_bind(&row.outcome).push_bind(&row.reason).push_bind(&*self.saver.daemon);
+        });
+        upsert.push(
+            " ON CONFLICT (id) DO UPDATE SET ended_ns = excluded.ended_ns, \
+             policy = excluded.policy, target = excluded.target, \
+             gateway_user = excluded.gateway_user, remote_user = excluded.remote_user, \
+             trail = excluded.trail, trail_hash = CASE excluded.trail_hash WHEN '' \
+             THEN session.trail_hash ELSE excluded.trail_hash END, \
+             outcome = excluded.outcome, reason = excluded.reason",
+        );
+        upsert.build().execute(connection).await.map(drop)
+    }
+}
+
+fn tell(save: Save, result: Result<(), StoreError>) {
+    // Whoever asked may be gone.
+    drop(save.done.send(result));
+}
+
+/// An event as it is written.
+struct EventValues {
+    session: String,
+    at_ns: i64,
+    name: &'static str,
+    fields: String,
+}
+
+fn rows(saves: &[Save]) -> Result<Vec<EventValues>, StoreError> {
+    let mut rows = Vec::new();
+    for Save { row, events, .. } in saves {
+        for timed in events {
+            let fields: BTreeMap<_, _> = timed.event.fields().into_iter().collect();
+            let fields = serde_json::to_string(&fields)
+                .map_err(|_impossible| StoreError::Damaged { what: "event" })?;
+            let at_ns = i64::try_from(timed.at.as_nanos()).unwrap_or(i64::MAX);
+            rows.push(EventValues {
+                session: row.id.to_string(),
+                at_ns,
+                name: timed.event.name(),
+                fields,
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// Nanoseconds since 1970 fit until the year 2262.
+pub(super) fn to_i64(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::event::Event;
+    use crate::store::sessions::tests::row;
+
+    /// More than one transaction takes.
+    const MANY: usize = 3 * SAVES_MAX;
+
+    fn event(name: &str) -> Timed {
+        let event = Event::Policy { name: name.to_owned() };
+        Timed { at: Duration::from_nanos(1), event }
+    }
+
+    async fn open(directory: &tempfile::TempDir) -> (Store, Saver, Group) {
+        let store = Store::open(&directory.path().join("test.db")).await.unwrap();
+        let tasks = Group::new();
+        let saver = store.saver(Uuid::now_v7(), tasks.clone());
+        (store, saver, tasks)
+    }
+
+    /// Each gets its own answer, and everything is there when the group has ended, also what nobody
+    /// waited for.
+    #[tokio::test]
+    async fn many_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, saver, tasks) = open(&directory).await;
+        let rows: Vec<SessionRow> = (0..MANY).map(|_index| row()).collect();
+        let save = |(index, row): (usize, &SessionRow)| {
+            let events = vec![event(&index.to_string()); index % 40];
+            let (saver, row) = (saver.clone(), row.clone());
+            async move { saver.save(row, events).await }
+        };
+        let saves = futures_util::future::join_all(rows.iter().enumerate().map(save));
+        assert!(saves.await.iter().all(Result::is_ok));
+        let unwaited = row();
+        let future = saver.save(unwaited.clone(), vec![event("unwaited")]);
+        assert!(futures_util::FutureExt::now_or_never(future).is_none());
+        tasks.join().await;
+        assert_eq!(store.sessions(1_000).await.unwrap().len(), MANY + 1);
+        for (index, row) in rows.iter().enumerate() {
+            let events = store.events(row.id).await.unwrap();
+            let name = index.to_string();
+            assert_eq!(events.len(), index % 40, "{index}");
+            assert!(events.iter().all(|event| event.fields["name"] == name), "{index}");
+        }
+        assert_eq!(store.events(unwaited.id).await.unwrap().len(), 1);
+    }
+
+    /// What cannot be written fails alone, and what comes later is written again.
+    #[tokio::test]
+    async fn one_that_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, saver, _tasks) = open(&directory).await;
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON session WHEN NEW.policy = 'bad' \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END";
+        sqlx::query(refuse).execute(&store.writer).await.unwrap();
+        let mut rows: Vec<SessionRow> = (0..10).map(|_index| row()).collect();
+        for bad in [3, 7] {
+            "bad".clone_into(&mut rows[bad].policy);
+        }
+        let saves = rows.iter().map(|row| saver.save(row.clone(), vec![event("x")]));
+        let results = futures_util::future::join_all(saves).await;
+        let failed: Vec<usize> = (0..10).filter(|&index| results[index].is_err()).collect();
+        assert_eq!(failed, [3, 7]);
+        for (index, row) in rows.iter().enumerate() {
+            let events = store.events(row.id).await.unwrap().len();
+            assert_eq!(events, usize::from(results[index].is_ok()), "{index}");
+        }
+        sqlx::query("DROP TRIGGER refuse").execute(&store.writer).await.unwrap();
+        saver.save(rows[3].clone(), Vec::new()).await.unwrap();
+    }
+}
