@@ -3,10 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use e2e::peer::programs::python;
 use e2e::peer::ssh::Client;
 use e2e::peer::sshd::{self, Sshd};
-use e2e::process::Finished;
+use e2e::process::{Finished, output};
 use e2e::proxyd::{Proxyd, Settings};
 use e2e::terminal::Size;
 use e2e::wait::wait_until;
@@ -200,29 +202,7 @@ fn whatever_is_done_to_a_trail_is_named() {
     let trail = Frames::of(&whole);
     assert!(trail.frames.len() >= 7, "{} frames", trail.frames.len());
     assert_eq!(join(trail.header, &trail.frames), whole);
-    let last = trail.frames.len() - 1;
-    let altered = |what: &str| format!("altered at frame 2, byte {}: {what}", trail.offset(2));
-    let cut =
-        |index: usize| format!("cut at byte {}: {index} frames are intact", trail.offset(index));
-    let in_body = trail.offset(2) + HEAD_BYTES + 3;
-    let in_head = trail.offset(2) + 7;
-    let removed = "frame 3 stands here: the frames before it were removed";
-    let swapped = "frame 3 stands here, the expected frame comes later: frames were swapped";
-    let cases: [(&str, Vec<u8>, String); 12] = [
-        ("a frame removed", trail.without(2), altered(removed)),
-        ("the first frame removed", trail.without(0), "altered at frame 0".into()),
-        ("neighbours swapped", trail.swapped(2, 3), altered(swapped)),
-        ("distant frames swapped", trail.swapped(1, 4), "altered at frame 1".into()),
-        ("a frame repeated", trail.repeated(3), "frame 3 is repeated".into()),
-        ("the end cut off", trail.first(last), cut(last)),
-        ("the tail cut off", trail.first(3), cut(3)),
-        ("cut within a frame", whole[..trail.offset(4) + 30].to_vec(), cut(4)),
-        ("the last byte cut off", whole[..whole.len() - 1].to_vec(), cut(last)),
-        ("a body changed", flipped(&whole, in_body), altered("bytes of the frame were changed")),
-        ("a head changed", flipped(&whole, in_head), altered("bytes of the frame's head")),
-        ("bytes behind the end", [&whole[..], b"x"].concat(), "bytes follow the end".into()),
-    ];
-    for (name, bytes, said) in cases {
+    for (name, bytes, said) in attacks(&whole, &trail) {
         let verified = recorded.verify(&bytes);
         let text = verified.text() + &verified.stderr;
         assert_eq!(verified.code(), 1, "{name}: {text}");
@@ -234,6 +214,111 @@ fn whatever_is_done_to_a_trail_is_named() {
         assert_eq!(verified.code(), 1, "byte {position} of {}: {}", whole.len(), verified.text());
     }
     assert_eq!(recorded.verify(&whole).code(), 0, "the whole one is still whole");
+}
+
+/// A reader that knows nothing but the format's documentation finds the same in a trail, and the
+/// same whatever is done to it.
+#[test]
+fn a_second_reader_agrees() {
+    let world = World::router().unwrap();
+    let recorded = Recorded::new(&world);
+    let read = |identities: &[&Auditor]| -> Vec<String> {
+        let files: Vec<_> =
+            identities.iter().map(|who| who.identity.display().to_string()).collect();
+        let trail = recorded.trail.display().to_string();
+        let run = second_reader(&["print", &recorded.key, &files.join(","), &trail]);
+        run.lines().map(str::to_owned).collect()
+    };
+    let (auditor, both) = (&recorded.auditor, [&recorded.auditor, &recorded.head_of_audit]);
+    let of = |lines: &[String], kind: &str| -> Vec<serde_json::Value> {
+        let records = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+        records.filter(|record: &serde_json::Value| record["kind"] == kind).collect()
+    };
+    let bytes_of = |lines: &[String], source: &str| -> String {
+        let data = of(lines, "data").into_iter().filter(|data| data["source"] == source);
+        data.map(|data| data["bytes"].as_str().unwrap().to_owned()).collect()
+    };
+    let lines = read(&both);
+    assert_eq!(lines.last().unwrap(), "complete");
+    let cast = recorded.trail("export --format asciicast", &both).ok().unwrap().text();
+    assert_eq!(bytes_of(&lines, "stdout"), events(&cast, "o").concat(), "what was shown");
+    assert_eq!(bytes_of(&lines, "stdin"), events(&cast, "i").concat(), "what was typed");
+    assert_eq!(of(&lines, "resize")[0]["size"], serde_json::json!([90, 30]));
+    assert_eq!(of(&lines, "exit status")[0]["status"], 0);
+    let named = |name: &str| of(&lines, "event").iter().any(|event| event["event"] == name);
+    assert!(named("client-hello") && named("server-login") && named("ended"), "{lines:?}");
+    let times = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+    let times = times.map(|record: serde_json::Value| record["time_ns"].as_u64().unwrap());
+    assert!(times.is_sorted(), "the records are in order");
+    // With one identity the other's stream stays closed; with neither, everything.
+    let lines = read(&[auditor]);
+    assert!(bytes_of(&lines, "stdout").contains("shown-42"));
+    assert_eq!(bytes_of(&lines, "stdin"), "");
+    assert_eq!(read(&[&recorded.other]), ["complete"]);
+
+    let whole = fs::read(&recorded.trail).unwrap();
+    let attacks = attacks(&whole, &Frames::of(&whole)).into_iter();
+    let mut changed: Vec<(String, Vec<u8>)> =
+        attacks.map(|(name, bytes, _said)| (name.to_owned(), bytes)).collect();
+    let positions = (0..whole.len()).step_by(FLIP_STEP);
+    changed.extend(positions.map(|at| (format!("byte {at} flipped"), flipped(&whole, at))));
+    let lengths = (0..whole.len()).step_by(FLIP_STEP);
+    changed.extend(lengths.map(|at| (format!("cut at byte {at}"), whole[..at].to_vec())));
+    changed.push(("zeros behind".to_owned(), [&whole[..], &[0; 4096]].concat()));
+    let directory = world.subdirectory("changed").unwrap();
+    let paths: Vec<_> = (0..changed.len()).map(|index| directory.join(index.to_string())).collect();
+    let mut words = vec!["verify".to_owned(), recorded.key.clone()];
+    for ((_name, bytes), path) in changed.iter().zip(&paths) {
+        fs::write(path, bytes).unwrap();
+        words.push(path.display().to_string());
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let said = second_reader(&words);
+    assert_eq!(said.lines().count(), changed.len());
+    for ((name, bytes), said) in changed.iter().zip(said.lines()) {
+        let ours = recorded.verify(bytes).text();
+        let [ours, theirs] = [ours.as_str(), said].map(class);
+        assert_eq!(theirs, ours, "{name}: {said}");
+    }
+}
+
+/// The first word of a verdict that says what became of the trail.
+fn class(verdict: &str) -> &'static str {
+    let classes = ["altered", "cut", "complete"];
+    classes.into_iter().find(|class| verdict.contains(class)).unwrap_or("nothing")
+}
+
+/// What the second reader prints.
+fn second_reader(words: &[&str]) -> String {
+    let mut command = Command::new(python("python3").unwrap());
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/reader/trail.py");
+    output(command.arg(reader).args(words)).unwrap()
+}
+
+/// What can be done to a trail, and what its verifier says to it.
+fn attacks(whole: &[u8], trail: &Frames<'_>) -> [(&'static str, Vec<u8>, String); 12] {
+    let last = trail.frames.len() - 1;
+    let altered = |what: &str| format!("altered at frame 2, byte {}: {what}", trail.offset(2));
+    let cut =
+        |index: usize| format!("cut at byte {}: {index} frames are intact", trail.offset(index));
+    let in_body = trail.offset(2) + HEAD_BYTES + 3;
+    let in_head = trail.offset(2) + 7;
+    let removed = "frame 3 stands here: the frames before it were removed";
+    let swapped = "frame 3 stands here, the expected frame comes later: frames were swapped";
+    [
+        ("a frame removed", trail.without(2), altered(removed)),
+        ("the first frame removed", trail.without(0), "altered at frame 0".into()),
+        ("neighbours swapped", trail.swapped(2, 3), altered(swapped)),
+        ("distant frames swapped", trail.swapped(1, 4), "altered at frame 1".into()),
+        ("a frame repeated", trail.repeated(3), "frame 3 is repeated".into()),
+        ("the end cut off", trail.first(last), cut(last)),
+        ("the tail cut off", trail.first(3), cut(3)),
+        ("cut within a frame", whole[..trail.offset(4) + 30].to_vec(), cut(4)),
+        ("the last byte cut off", whole[..whole.len() - 1].to_vec(), cut(last)),
+        ("a body changed", flipped(whole, in_body), altered("bytes of the frame were changed")),
+        ("a head changed", flipped(whole, in_head), altered("bytes of the frame's head")),
+        ("bytes behind the end", [whole, b"x"].concat(), "bytes follow the end".into()),
+    ]
 }
 
 /// A trail with one bit of one byte changed.
