@@ -160,13 +160,15 @@ impl HostKeys {
             return Ok(Ok(Trust::Unchecked));
         }
         let key = KnownKey { algorithm: algorithm.to_owned(), blob: blob.to_owned() };
-        if check == HostKeyCheck::AcceptFirst
-            && self.store.learn_key(server, &key, self.clock.wall_ns()).await?
-        {
-            info!(%server, algorithm, "Learned the first host key of a server");
-            return Ok(Ok(Trust::Learned));
+        let mut known = self.store.known_keys(server).await?;
+        if known.is_empty() && check == HostKeyCheck::AcceptFirst {
+            if self.store.learn_key(server, &key, self.clock.wall_ns()).await? {
+                info!(%server, algorithm, "Learned the first host key of a server");
+                return Ok(Ok(Trust::Learned));
+            }
+            // Another connection was faster.
+            known = self.store.known_keys(server).await?;
         }
-        let known = self.store.known_keys(server).await?;
         if known.contains(&key) {
             return Ok(Ok(Trust::Known));
         }

@@ -53,6 +53,12 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+    /// It did not work for what was written before either.
+    #[error("cannot {doing}: the database does not work")]
+    Unavailable {
+        /// What was being done.
+        doing: &'static str,
+    },
     /// What was being done ended without a word.
     #[error("cannot {doing}: it was interrupted, which is a bug")]
     Interrupted {
@@ -66,6 +72,27 @@ pub enum StoreError {
         what: &'static str,
     },
 }
+
+impl StoreError {
+    /// Whether the database refused what it was given, rather than to work at all.
+    fn is_about_the_data(&self) -> bool {
+        match self {
+            Self::Statement { source: sqlx::Error::Database(error), .. } => {
+                let code = error.code().and_then(|code| code.parse::<u32>().ok());
+                code.is_some_and(|code| code & 0xff == SQLITE_CONSTRAINT)
+            }
+            Self::Damaged { .. } => true,
+            Self::Statement { .. }
+            | Self::Open { .. }
+            | Self::Migrate { .. }
+            | Self::Unavailable { .. }
+            | Self::Interrupted { .. } => false,
+        }
+    }
+}
+
+/// The code of a constraint that was violated; extended codes have it in their lowest byte.
+const SQLITE_CONSTRAINT: u32 = 19;
 
 /// The database; a clone is the same one.
 #[derive(Debug, Clone)]

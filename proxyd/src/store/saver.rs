@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use tokio::sync::oneshot;
+use tracing::error;
 use uuid::Uuid;
 
 use super::{Store, StoreError, failed};
@@ -20,8 +21,11 @@ use crate::task::Group;
 /// Sessions in one transaction: a thousand variables, far below `SQLite`'s 32,766.
 const SAVES_MAX: usize = 64;
 
-/// Events in one statement, likewise.
+/// Events of one statement: four variables each.
 const EVENTS_MAX: usize = 1_024;
+
+/// Events after which a transaction takes no further session: other writers have their turn.
+const EVENTS_OF_SAVES_MAX: usize = 4_096;
 
 /// What is being done, for errors.
 const DOING: &str = "write the session";
@@ -36,8 +40,8 @@ pub struct Saver {
     waiting: Arc<Mutex<Waiting>>,
 }
 
-/// What is to be written. A session waits for its save before it has another, so there are about as
-/// many as sessions.
+/// What is to be written. A session waits for its save before it has another, unless it is ended
+/// meanwhile, so there are at most two for each session.
 #[derive(Debug, Default)]
 struct Waiting {
     saves: Vec<Save>,
@@ -111,28 +115,31 @@ impl Writing {
                     self.is_over = true;
                     return;
                 }
-                let count = waiting.saves.len().min(SAVES_MAX);
-                waiting.saves.drain(..count).collect()
+                take_batch(&mut waiting.saves)
             };
             match self.write(&saves).await {
                 Ok(()) => saves.into_iter().for_each(|save| tell(save, Ok(()))),
                 // One that cannot be written must not take the others with it.
-                Err(_error) if saves.len() > 1 => {
+                Err(error) if error.is_about_the_data() && saves.len() > 1 => {
                     for save in saves {
                         let result = self.write(std::slice::from_ref(&save)).await;
                         tell(save, result);
                     }
                 }
-                Err(error) => {
-                    let mut error = Some(error);
-                    for save in saves {
-                        let error =
-                            error.take().unwrap_or(StoreError::Interrupted { doing: DOING });
-                        tell(save, Err(error));
-                    }
-                }
+                Err(error) => self.fail(saves, error),
             }
         }
+    }
+
+    /// The database does not work: everybody who waits is told at once, or they would be one after
+    /// the other, each after another limit.
+    fn fail(&self, saves: Vec<Save>, error: StoreError) {
+        let waiting = std::mem::take(&mut self.saver.waiting().saves);
+        let mut saves = saves.into_iter().chain(waiting);
+        if let Some(first) = saves.next() {
+            tell(first, Err(error));
+        }
+        saves.for_each(|save| tell(save, Err(StoreError::Unavailable { doing: DOING })));
     }
 
     async fn write(&self, saves: &[Save]) -> Result<(), StoreError> {
@@ -146,7 +153,12 @@ impl Writing {
                 row.push_bind(&event.session).push_bind(event.at_ns);
                 row.push_bind(event.name).push_bind(&event.fields);
             });
-            insert.build().execute(&mut *transaction).await.map_err(failed(DOING))?;
+            insert
+                .build()
+                .persistent(false)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed(DOING))?;
         }
         transaction.commit().await.map_err(failed(DOING))
     }
@@ -178,13 +190,28 @@ impl Writing {
              THEN session.trail_hash ELSE excluded.trail_hash END, \
              outcome = excluded.outcome, reason = excluded.reason",
         );
-        upsert.build().execute(connection).await.map(drop)
+        upsert.build().persistent(false).execute(connection).await.map(drop)
     }
 }
 
+/// The first of these, as many as one transaction takes; never none.
+fn take_batch(saves: &mut Vec<Save>) -> Vec<Save> {
+    let mut events = 0;
+    let fits = |save: &&Save| {
+        let has_room = events < EVENTS_OF_SAVES_MAX;
+        events += save.events.len();
+        has_room
+    };
+    let count = saves.iter().take(SAVES_MAX).take_while(fits).count();
+    saves.drain(..count).collect()
+}
+
 fn tell(save: Save, result: Result<(), StoreError>) {
-    // Whoever asked may be gone.
-    drop(save.done.send(result));
+    let session_id = save.row.id;
+    // A session that was ended meanwhile does not wait any more.
+    if let Err(Err(error)) = save.done.send(result) {
+        error!(%session_id, %error, "A part of a session could not be written");
+    }
 }
 
 /// An event as it is written.
@@ -268,6 +295,42 @@ mod tests {
             assert!(events.iter().all(|event| event.fields["name"] == name), "{index}");
         }
         assert_eq!(store.events(unwaited.id).await.unwrap().len(), 1);
+    }
+
+    /// Nobody waits for others when the database does not work.
+    #[tokio::test]
+    async fn all_fail_at_once_when_it_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, saver, _tasks) = open(&directory).await;
+        sqlx::query("DROP TABLE event").execute(&store.writer).await.unwrap();
+        let rows: Vec<SessionRow> = (0..MANY).map(|_index| row()).collect();
+        let saves = rows.iter().map(|row| saver.save(row.clone(), vec![event("x")]));
+        let results = futures_util::future::join_all(saves).await;
+        let told = results.iter().filter(|result| {
+            matches!(result, Err(StoreError::Statement { .. } | StoreError::Unavailable { .. }))
+        });
+        assert_eq!(told.count(), MANY);
+        assert!(store.sessions(1_000).await.unwrap().is_empty());
+    }
+
+    /// Batches end at sessions and at events.
+    #[test]
+    fn batches() {
+        let save = |events: usize| {
+            let (done, _waits) = oneshot::channel();
+            Save { row: row(), events: vec![event("x"); events], done }
+        };
+        let cases: [(&str, Vec<usize>, usize); 4] = [
+            ("many", vec![1; MANY], SAVES_MAX),
+            ("few", vec![1; 3], 3),
+            ("one that is large", vec![2 * EVENTS_OF_SAVES_MAX, 1], 1),
+            ("until it is enough", vec![EVENTS_OF_SAVES_MAX - 1, 1, 1], 2),
+        ];
+        for (case, events, expected) in cases {
+            let mut saves: Vec<Save> = events.iter().map(|&events| save(events)).collect();
+            assert_eq!(take_batch(&mut saves).len(), expected, "{case}");
+            assert_eq!(saves.len(), events.len() - expected, "{case}");
+        }
     }
 
     /// What cannot be written fails alone, and what comes later is written again.
