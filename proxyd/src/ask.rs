@@ -3,6 +3,7 @@
 use proxyd_policy::DenyReason;
 use zeroize::Zeroizing;
 
+use crate::kerberos::KerberosError;
 use crate::session::stop::Stop;
 
 /// A question of the gateway's own.
@@ -54,10 +55,11 @@ pub enum Presented {
         /// The public key's blob.
         blob: Vec<u8>,
     },
-    /// A Kerberos ticket of this principal, shown in this very connection.
+    /// A Kerberos ticket.
     Ticket {
-        /// The principal, as RFC 1964 section 2.1.3 displays it.
-        principal: String,
+        /// The principal, as RFC 1964 section 2.1.3 displays it, if the ticket was shown in this
+        /// very connection; else what was wrong.
+        principal: Result<String, KerberosError>,
     },
 }
 

@@ -17,18 +17,22 @@ use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext as _, ServerCtx};
 use libgssapi::credential::Cred;
 use libgssapi::error::{Error, MajorFlags};
 use libgssapi::name::Name;
-use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE, GSS_NT_KRB5_PRINCIPAL};
+use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_KRB5_PRINCIPAL};
 use libgssapi_sys::{
     _GSS_C_INDEFINITE, GSS_C_ACCEPT, GSS_S_COMPLETE, gss_OID_desc, gss_OID_set_desc,
     gss_acquire_cred_from, gss_cred_id_t, gss_cred_usage_t, gss_key_value_element_desc,
     gss_key_value_set_desc,
 };
+use proxyd_ssh::message::text::one_line;
 use thiserror::Error as ThisError;
 use tokio::sync::Semaphore;
 
-/// Calls of the library at a time. A KDC that does not answer keeps a thread until the library
-/// gives up, and the threads are needed for passwords and files too.
-const CALLS_MAX: usize = 16;
+/// Calls of the library at a time for clients' contexts, which only read and reckon.
+const ACCEPTS_MAX: usize = 16;
+
+/// Calls at a time that may ask a KDC. One that does not answer keeps a thread until the library
+/// gives up, and threads are needed for passwords and files too.
+const INITIATIONS_MAX: usize = 16;
 
 /// How long one step may take, the wait for the KDC included.
 const STEP_LIMIT: Duration = Duration::from_secs(15);
@@ -39,18 +43,27 @@ const MECHANISM: &[u8] = b"\x2a\x86\x48\x86\xf7\x12\x01\x02\x02";
 /// Why a context came to nothing.
 #[derive(Debug, ThisError)]
 pub enum KerberosError {
-    /// The library says why.
+    /// The library says why, on one line.
     #[error("{0}")]
     Library(String),
-    /// The path of the keytab holds a zero byte.
-    #[error("the path of the keytab cannot be used")]
-    Path,
+    /// The keys of the services cannot be used.
+    #[error("cannot use the keytab: {0}")]
+    Keytab(String),
     /// A step took too long.
     #[error("no answer within {} s", STEP_LIMIT.as_secs())]
     Timeout,
     /// The proof came before the context was complete.
     #[error("the context is not complete")]
     Incomplete,
+    /// The context takes more tokens than Kerberos does.
+    #[error("the context takes more than one token each way")]
+    Endless,
+    /// The ticket that was delegated is somebody else's.
+    #[error("the ticket that came along is of {other}")]
+    OthersTicket {
+        /// Whose it is.
+        other: String,
+    },
     /// The other end does not protect messages, or is not proven to be who it should be.
     #[error("the context does not authenticate both ends and their messages")]
     Unprotected,
@@ -63,21 +76,38 @@ pub enum KerberosError {
 }
 
 impl From<Error> for KerberosError {
-    /// The library keeps the text of a status with the thread that met it.
     fn from(error: Error) -> Self {
-        Self::Library(error.to_string())
+        Self::Library(text_of(&error))
     }
 }
 
-/// Makes contexts; a clone shares the limit of calls.
+impl KerberosError {
+    /// Whether it is the gateway that cannot go on, whoever the peer is.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        matches!(self, Self::Keytab(_) | Self::Timeout | Self::Interrupted)
+    }
+}
+
+/// What the library says, in the thread that met it; a KDC may have its say in it.
+fn text_of(error: &Error) -> String {
+    one_line(error.to_string().as_bytes(), TEXT_BYTES_MAX)
+}
+
+/// Bytes of what the library says.
+const TEXT_BYTES_MAX: usize = 512;
+
+/// Makes contexts; a clone shares the limits of calls.
 #[derive(Debug, Clone)]
 pub struct Kerberos {
-    calls: Arc<Semaphore>,
+    accepts: Arc<Semaphore>,
+    initiations: Arc<Semaphore>,
 }
 
 impl Default for Kerberos {
     fn default() -> Self {
-        Self { calls: Arc::new(Semaphore::new(CALLS_MAX)) }
+        let calls = |limit| Arc::new(Semaphore::new(limit));
+        Self { accepts: calls(ACCEPTS_MAX), initiations: calls(INITIATIONS_MAX) }
     }
 }
 
@@ -85,41 +115,40 @@ impl Kerberos {
     /// Our end of a context that a client sets up with a service of this keytab.
     #[must_use]
     pub fn accept(&self, keytab: &Path) -> Accepting {
-        let kerberos = self.clone();
-        Accepting { kerberos, keytab: keytab.as_os_str().as_bytes().to_vec(), context: None }
+        let calls = Arc::clone(&self.accepts);
+        Accepting { calls, keytab: keytab.as_os_str().as_bytes().to_vec(), context: None }
     }
 
     /// Our end of a context with the service `host` of `server`; without a name, with the service
     /// that the client named when it delegated its ticket.
+    ///
+    /// The name is taken as it is: the library would ask DNS what else it is called, and give the
+    /// ticket to whoever answers.
     #[must_use]
     pub fn initiate(&self, ticket: Ticket, server: Option<&str>) -> Initiating {
-        let service = server.map_or(Service::Principal(ticket.service), |name| {
-            Service::Host(format!("host@{name}"))
-        });
+        let service = server.map_or(ticket.service, |name| format!("host/{name}@"));
         let state = Initiator::New(ticket.credential, service);
-        Initiating { kerberos: self.clone(), state: Some(state), complete: false }
+        let calls = Arc::clone(&self.initiations);
+        Initiating { calls, state: Some(state), complete: false }
     }
+}
 
-    /// Runs a call of the library.
-    async fn call<T: Send + 'static>(
-        &self,
-        call: impl FnOnce() -> Result<T, KerberosError> + Send + 'static,
-    ) -> Result<T, KerberosError> {
-        let calls = Arc::clone(&self.calls);
-        let running = async move {
-            let permit =
-                calls.acquire_owned().await.map_err(|_closed| KerberosError::Interrupted)?;
-            let task = tokio::task::spawn_blocking(move || {
-                // It stays taken for as long as the call runs, even if nobody waits any more.
-                let _permit = permit;
-                call()
-            });
-            task.await.map_err(|_interrupted| KerberosError::Interrupted)?
-        };
-        tokio::time::timeout(STEP_LIMIT, running)
-            .await
-            .map_err(|_elapsed| KerberosError::Timeout)?
-    }
+/// Runs a call of the library as one of `calls`.
+async fn run<T: Send + 'static>(
+    calls: &Arc<Semaphore>,
+    call: impl FnOnce() -> Result<T, KerberosError> + Send + 'static,
+) -> Result<T, KerberosError> {
+    let calls = Arc::clone(calls);
+    let running = async move {
+        let permit = calls.acquire_owned().await.map_err(|_closed| KerberosError::Interrupted)?;
+        let task = tokio::task::spawn_blocking(move || {
+            // It stays taken for as long as the call runs, even if nobody waits any more.
+            let _permit = permit;
+            call()
+        });
+        task.await.map_err(|_interrupted| KerberosError::Interrupted)?
+    };
+    tokio::time::timeout(STEP_LIMIT, running).await.map_err(|_elapsed| KerberosError::Timeout)?
 }
 
 /// What a client that set up a context has shown.
@@ -147,7 +176,7 @@ impl fmt::Debug for Ticket {
 /// Our end of a context that a client sets up.
 #[derive(Debug)]
 pub struct Accepting {
-    kerberos: Kerberos,
+    calls: Arc<Semaphore>,
     keytab: Vec<u8>,
     context: Option<ServerCtx>,
 }
@@ -155,13 +184,16 @@ pub struct Accepting {
 impl Accepting {
     /// Takes a token of the client; gives one for it, if there is one.
     pub async fn step(&mut self, token: Vec<u8>) -> Result<Option<Vec<u8>>, KerberosError> {
-        let (context, keytab) = (self.context.take(), self.keytab.clone());
-        let stepped = self.kerberos.call(move || {
-            let mut context = match context {
-                Some(context) => context,
-                None => ServerCtx::new(Some(credential(&keytab)?)),
-            };
+        if self.context.is_some() {
+            return Err(KerberosError::Endless);
+        }
+        let keytab = self.keytab.clone();
+        let stepped = run(&self.calls, move || {
+            let mut context = ServerCtx::new(Some(credential(&keytab)?));
             let reply = context.step(&token, None)?.map(|reply| reply.to_vec());
+            if !context.is_complete() {
+                return Err(KerberosError::Endless);
+            }
             Ok((context, reply))
         });
         let (context, reply) = stepped.await?;
@@ -179,32 +211,30 @@ impl Accepting {
             return Err(KerberosError::Unprotected);
         }
         let (principal, service) = (text(&context.source_name()?)?, text(&context.target_name()?)?);
-        let ticket = context.take_delegated_cred();
-        let ticket = ticket.map(|credential| Ticket { credential, service });
-        Ok(Shown { principal, ticket })
+        let Some(credential) = context.take_delegated_cred() else {
+            return Ok(Shown { principal, ticket: None });
+        };
+        // The client writes itself whose ticket it is.
+        let other = text(&credential.name()?)?;
+        if other != principal {
+            return Err(KerberosError::OthersTicket { other });
+        }
+        Ok(Shown { principal, ticket: Some(Ticket { credential, service }) })
     }
 }
 
 /// Our end of a context that we set up with a server.
 #[derive(Debug)]
 pub struct Initiating {
-    kerberos: Kerberos,
+    calls: Arc<Semaphore>,
     state: Option<Initiator>,
     complete: bool,
 }
 
-/// Whom a context is for.
-#[derive(Debug)]
-enum Service {
-    /// `host@NAME` (RFC 2743 section 4.1).
-    Host(String),
-    /// A principal.
-    Principal(String),
-}
-
 #[derive(Debug)]
 enum Initiator {
-    New(Cred, Service),
+    /// The ticket, and the principal that the context is for.
+    New(Cred, String),
     Begun(ClientCtx),
 }
 
@@ -212,7 +242,7 @@ impl Initiating {
     /// Takes a token of the server, none at first; gives one for it, if there is one.
     pub async fn step(&mut self, token: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, KerberosError> {
         let state = self.state.take().ok_or(KerberosError::Interrupted)?;
-        let stepped = self.kerberos.call(move || {
+        let stepped = run(&self.calls, move || {
             let mut context = match state {
                 Initiator::Begun(context) => context,
                 Initiator::New(credential, service) => begin(credential, &service)?,
@@ -243,11 +273,8 @@ impl Initiating {
 /// What a context with a server has to give.
 const PROTECTED: CtxFlags = CtxFlags::GSS_C_MUTUAL_FLAG.union(CtxFlags::GSS_C_INTEG_FLAG);
 
-fn begin(credential: Cred, service: &Service) -> Result<ClientCtx, KerberosError> {
-    let name = match service {
-        Service::Host(name) => Name::new(name.as_bytes(), Some(GSS_NT_HOSTBASED_SERVICE)),
-        Service::Principal(name) => Name::new(name.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL)),
-    };
+fn begin(credential: Cred, service: &str) -> Result<ClientCtx, KerberosError> {
+    let name = Name::new(service.as_bytes(), Some(GSS_NT_KRB5_PRINCIPAL));
     // The client delegated its ticket to what is, for it, the server.
     let flags = PROTECTED.union(CtxFlags::GSS_C_DELEG_FLAG);
     Ok(ClientCtx::new(Some(credential), name?, flags, Some(GSS_MECH_KRB5)))
@@ -262,7 +289,8 @@ fn text(name: &Name) -> Result<String, KerberosError> {
 /// Without a cache of replays: a token is worth nothing without the proof over this connection's
 /// session identifier, which takes the session key.
 fn credential(keytab: &[u8]) -> Result<Cred, KerberosError> {
-    let keytab = CString::new(keytab).map_err(|_zero| KerberosError::Path)?;
+    let keytab = CString::new(keytab);
+    let keytab = keytab.map_err(|_zero| KerberosError::Keytab("a zero byte in its path".into()))?;
     let pair = |key: &'static CStr, value: &CStr| gss_key_value_element_desc {
         key: key.as_ptr(),
         value: value.as_ptr(),
@@ -295,7 +323,8 @@ fn credential(keytab: &[u8]) -> Result<Cred, KerberosError> {
     if major == GSS_S_COMPLETE {
         Ok(credential)
     } else {
-        Err(Error { major: MajorFlags::from_bits_retain(major), minor }.into())
+        let error = Error { major: MajorFlags::from_bits_retain(major), minor };
+        Err(KerberosError::Keytab(text_of(&error)))
     }
 }
 
@@ -303,14 +332,21 @@ fn credential(keytab: &[u8]) -> Result<Cred, KerberosError> {
 mod tests {
     use super::*;
 
+    /// One key of `host/a@B` in the form of MIT's keytab, version 2.
+    const KEYTAB: &[u8] = b"\x05\x02\0\0\0\x3b\0\x02\0\x01B\0\x04host\0\x01a\0\0\0\x03\0\0\0\0\x01\
+        \0\x12\0\x200123456789abcdef0123456789abcdef";
+
     #[tokio::test]
     async fn what_is_no_keytab_and_no_token_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keytab");
         let kerberos = Kerberos::default();
         let missing = kerberos.accept(&path).step(vec![0x60]).await;
-        assert!(matches!(missing, Err(KerberosError::Library(_))), "{missing:?}");
+        assert!(matches!(missing, Err(KerberosError::Keytab(_))), "{missing:?}");
         std::fs::write(&path, b"\x05\x02").unwrap();
+        let empty = kerberos.accept(&path).step(vec![0x60]).await;
+        assert!(matches!(empty, Err(KerberosError::Keytab(_))), "{empty:?}");
+        std::fs::write(&path, KEYTAB).unwrap();
         let mut accepting = kerberos.accept(&path);
         for token in [&b""[..], b"\x60", b"\x60\x80\xff\xff", &[0xff; 70_000]] {
             let refused = accepting.step(token.to_vec()).await;

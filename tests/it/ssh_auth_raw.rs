@@ -272,7 +272,13 @@ fn no_proof_no_success() {
     let interactive = || userauth::interactive_request(b"alice");
     let answers = |answers: &[&str]| userauth::info_response(answers).to_vec();
     let long = vec![b'a'; 200_000];
-    let cases: [(&str, u16, Messages); 14] = [
+    let mut session = Writer::message(number::CHANNEL_OPEN);
+    session.string(b"session").u32(0).u32(65_536).u32(32_768);
+    let mut forward = Writer::message(number::CHANNEL_OPEN);
+    forward.string(b"direct-tcpip").u32(0).u32(65_536).u32(32_768);
+    forward.string(b"10.77.2.3").u32(22).string(b"10.77.1.2").u32(4_711);
+    let half = |message: &[u8]| vec![password(b"alice", GATEWAY_PASSWORD), message.to_vec()];
+    let cases: [(&str, u16, Messages); 16] = [
         ("nothing, for ever", STAFF_PORT, vec![none(); 2_500]),
         ("wrong passwords", STAFF_PORT, vec![password(b"alice", "wrong"); 50]),
         ("questions about keys", STAFF_PORT, vec![query.as_bytes().to_vec(); 100]),
@@ -290,6 +296,8 @@ fn no_proof_no_success() {
             BOTH_PORT,
             vec![password(b"alice", GATEWAY_PASSWORD), password(b"bob", sshd::PASSWORD)],
         ),
+        ("one proof of two, and a session", BOTH_PORT, half(session.as_bytes())),
+        ("one proof of two, and a forward", BOTH_PORT, half(forward.as_bytes())),
         ("one proof of two", BOTH_PORT, vec![password(b"alice", GATEWAY_PASSWORD), none()]),
     ];
     for (name, port, messages) in cases {

@@ -14,7 +14,7 @@ use proxyd_ssh::limits::GSSAPI_TOKEN_BYTES_MAX;
 use proxyd_ssh::message::{gssapi, number, userauth};
 
 use crate::raw::Peer;
-use crate::stage::{Auditor, Closed, LIMIT, Records, STAFF, connection_on, library};
+use crate::stage::{Auditor, Closed, LIMIT, Records, STAFF, connection, connection_on, library};
 
 /// The ports of the policies.
 const BOTH_PORT: u16 = 2901;
@@ -45,6 +45,7 @@ impl<'w> Stage<'w> {
             connection_on(world, name, port, &STAFF.replace("\"staff\"", &format!("\"{name}\"")))
         };
         let policies = [
+            connection(world, "original", &STAFF.replace("\"staff\"", "\"both\"")),
             policy("both", BOTH_PORT),
             policy("gateway", GATEWAY_PORT),
             policy("alien", ALIEN_PORT),
@@ -111,7 +112,8 @@ fn a_ticket_goes_all_the_way() {
     let alice = stage.realm.ticket("alice").unwrap();
     let right = "method=gssapi-with-mic user=alice verdict=accepted";
     let logged_in = "method=gssapi-with-mic verdict=accepted";
-    for port in [BOTH_PORT, GATEWAY_PORT] {
+    // The server's own address, and a target that the policy names.
+    for port in [sshd::PORT, BOTH_PORT, GATEWAY_PORT] {
         let (run, closed) = stage.log_in(&client, &mut records, &alice, &format!("-K -p {port}"));
         assert_eq!(run.code(), 3, "{}", run.stderr);
         assert_eq!(run.text(), "has a ticket\n", "the server has the client's ticket");
@@ -142,7 +144,7 @@ fn tickets_of_others() {
     let stage = Stage::start(&world);
     let mut records = Records::new(&stage.proxyd);
     let client = Client::new(&world, "alice").unwrap();
-    for user in ["alice", "bob", "alice/admin"] {
+    for user in ["alice", "bob"] {
         stage.realm.add_user(user).unwrap();
     }
     let alice = stage.realm.ticket("alice").unwrap();
@@ -245,6 +247,17 @@ fn proofs_of_another_connection() {
         let events = closed.events("gateway-authentication");
         assert!(!events.iter().any(|event| event.contains("accepted")), "{case}: {events:?}");
     }
+    // Attempts that are given up for another count, once a ticket was looked at.
+    let mut peer = dial(&world, BOTH_PORT);
+    for _time in 0..6 {
+        offer(&mut peer);
+        let mut context = stage.realm.context(&cache, &service).unwrap();
+        peer.send(&gssapi::token(&context.token(b"").unwrap()));
+        gssapi::parse(&peer.next().unwrap()).unwrap();
+    }
+    peer.send(&gssapi::request(b"alice"));
+    assert_eq!(failed(&mut peer), None);
+    assert_eq!(records.next().row.reason, "too-many-attempts");
     // The same steps with the right proof are let in, so the cases fail for what they are.
     let mut peer = dial(&world, GATEWAY_PORT);
     offer(&mut peer);
@@ -285,7 +298,10 @@ fn cheats_are_counted() {
             failures += 1;
         }
         assert_eq!(failures, 5, "{case}: the sixth is the last");
-        assert_eq!(records.next().row.reason, "too-many-attempts", "{case}");
+        let closed = records.next();
+        assert_eq!(closed.row.reason, "too-many-attempts", "{case}");
+        let refused = ["method=gssapi-with-mic user=alice verdict=refused"; 6];
+        assert_eq!(closed.events("gateway-authentication"), refused, "{case}");
     }
     // An attempt that is given up is not answered, and counts.
     let mut peer = dial(&world, BOTH_PORT);

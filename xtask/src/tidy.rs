@@ -27,6 +27,7 @@ pub(crate) fn check(shell: &Shell) -> Result<()> {
     findings.extend(test_modules(&files));
     findings.extend(code_map(&files));
     findings.extend(layers(&files));
+    findings.extend(unwanted(&daemon_crates(shell)?));
     if findings.is_empty() {
         println!("tidy: {} files", files.len());
         return Ok(());
@@ -35,6 +36,25 @@ pub(crate) fn check(shell: &Shell) -> Result<()> {
         println!("{finding}");
     }
     bail!("tidy: {} findings", findings.len())
+}
+
+/// Crates that the daemon must not be built from, and why.
+const UNWANTED: [(&str, &str); 2] = [
+    ("rsa", "the time it takes tells of the private key (RUSTSEC-2023-0071)"),
+    ("russh", "only the tests speak SSH by it; its flaws shall not be ours"),
+];
+
+/// The names of the crates that the daemon is built from.
+fn daemon_crates(shell: &Shell) -> Result<String> {
+    let options = ["--locked", "--edges", "normal", "--prefix", "none"];
+    Ok(cmd!(shell, "cargo tree --package proxyd {options...}").quiet().read()?)
+}
+
+/// A crate that the daemon must not be built from.
+fn unwanted(tree: &str) -> Vec<String> {
+    let names: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    let found = UNWANTED.iter().filter(|(name, _)| names.contains(name));
+    found.map(|(name, why)| format!("Cargo.lock: proxyd is built from {name}: {why}")).collect()
 }
 
 fn tracked(shell: &Shell) -> Result<Vec<File>> {
@@ -315,6 +335,12 @@ mod tests {
             assert_eq!(rule(&[bad]).len(), 1, "{case}");
             assert!(rule(&[file("a.rs", "//! Fine.\n")]).is_empty(), "{case}");
         }
+    }
+
+    #[test]
+    fn an_unwanted_crate_is_found() {
+        assert!(unwanted("proxyd v0.1.0 (/here)\nrussh-keys v1.0.0\n").is_empty());
+        assert_eq!(unwanted("proxyd v0.1.0 (/here)\nrsa v0.9.8\nrsa v0.9.8 (*)\n").len(), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -31,6 +32,9 @@ pub(super) struct Args {
     log_format: LogFormat,
 }
 
+/// How long the end of the program waits for calls that block.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
+
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     telemetry::start(args.log_format, &args.log)?;
     let config = config::load(&args.config)?;
@@ -43,6 +47,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .build()
         .context("the runtime cannot be started")?;
     let start = if args.take_over { Start::TakeOver } else { Start::Fresh };
-    runtime.block_on(app::run(&args.config, config, start))?;
-    Ok(ExitCode::SUCCESS)
+    let result = runtime.block_on(app::run(&args.config, config, start));
+    // Calls that block, such as one that waits for a KDC, are not waited for any longer.
+    runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+    result.map(|()| ExitCode::SUCCESS)
 }

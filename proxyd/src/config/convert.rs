@@ -134,11 +134,12 @@ pub(super) fn authentication(
         let field = &section.gateway_require;
         problems.warning(&field.span, &field.key, message);
     }
+    let kerberos = kerberos(directory, section, &gateway, problems)?;
     let policy = AuthenticationPolicy {
         name: section.name.get()?.0.clone(),
         gateway,
         trusted_user_cas: public_keys(&section.trusted_user_cas)?,
-        kerberos: kerberos(directory, section, problems)?,
+        kerberos,
         server: section.server.get()?.0.clone(),
         user_ca_key_file: secret_file(directory, &section.user_ca_key_file, problems)?,
     };
@@ -147,10 +148,12 @@ pub(super) fn authentication(
     Some(policy)
 }
 
-/// What tickets are judged by; nothing where one of the two is missing, which is noted elsewhere.
+/// What tickets are judged by; nothing where none are taken, or where a part is missing, which is
+/// noted elsewhere.
 fn kerberos(
     directory: &Path,
     section: &file::Authentication,
+    gateway: &GatewayAuthentication,
     problems: &mut Problems,
 ) -> Option<Option<Arc<KerberosPolicy>>> {
     let realms = section.realms.get()?;
@@ -158,8 +161,8 @@ fn kerberos(
         return Some(None);
     };
     let realms: Vec<String> = realms.iter().map(|realm| realm.0.clone()).collect();
-    let policy = KerberosPolicy { keytab_file, realms };
-    Some((!policy.realms.is_empty()).then(|| Arc::new(policy)))
+    let is_whole = semantic::takes_tickets(gateway) && !realms.is_empty();
+    Some(is_whole.then(|| Arc::new(KerberosPolicy { keytab_file, realms })))
 }
 
 fn gateway_method(section: &file::GatewayMethod) -> Option<GatewayMethod> {
@@ -177,8 +180,8 @@ pub(super) fn user(section: &file::User, problems: &mut Problems) -> Option<User
     let keys = section.public_keys.get()?;
     let name = section.name.get()?;
     if hash.is_none() && keys.is_empty() {
-        let message =
-            "has neither a password nor a public key, so only a Kerberos ticket lets this user in";
+        let message = "has neither a password nor a public key, so only a certificate or a \
+                       Kerberos ticket lets this user in";
         problems.warning(&section.name.span, &section.name.key, message);
     }
     Some(User {

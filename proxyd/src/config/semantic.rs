@@ -147,6 +147,11 @@ pub(super) fn check_certificates(
     }
 }
 
+/// Whether Kerberos tickets are taken at the gateway.
+pub(super) fn takes_tickets(gateway: &GatewayAuthentication) -> bool {
+    takes(gateway, |method| matches!(method, GatewayMethod::Kerberos(_)))
+}
+
 /// Whether one of the ways to authenticate at the gateway is such a one.
 fn takes(gateway: &GatewayAuthentication, is_such: fn(&GatewayMethod) -> bool) -> bool {
     match gateway {
@@ -163,7 +168,7 @@ pub(super) fn check_kerberos(
     policy: &AuthenticationPolicy,
     problems: &mut Problems,
 ) {
-    let takes = takes(&policy.gateway, |method| matches!(method, GatewayMethod::Kerberos(_)));
+    let takes = takes_tickets(&policy.gateway);
     let (keytab, realms) = (&section.keytab_file, &section.realms);
     let lacks_keytab = matches!(keytab.get(), Some(None));
     let lacks_realms = realms.get().is_some_and(Vec::is_empty);

@@ -7,7 +7,7 @@ mod password;
 use std::sync::Arc;
 
 use proxyd_policy::admit::Admitted;
-use proxyd_policy::gateway::{GatewayAuthentication, GatewayMethod, User};
+use proxyd_policy::gateway::{GatewayAuthentication, GatewayMethod, KerberosPolicy, User};
 use proxyd_policy::usermapping::GatewayIdentity;
 use tracing::info;
 
@@ -16,6 +16,7 @@ use self::pace::Pace;
 use self::password::Passwords;
 use crate::ask::{Present, Presented, Takes};
 use crate::clock::Clock;
+use crate::kerberos::KerberosError;
 use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::Stop;
@@ -102,12 +103,8 @@ impl Gateways {
                     (Kind::Password, "password", found)
                 }
                 Presented::Ticket { principal } => {
-                    let is_theirs = |user: &Arc<User>| {
-                        let kerberos = policy.kerberos.as_ref();
-                        kerberos.is_some_and(|policy| policy.is_user(&principal, &user.name))
-                    };
-                    let found = user.filter(|user| needed.takes.tickets && is_theirs(user));
-                    info!(session_id = %session.id(), principal, "Client shows a Kerberos ticket");
+                    let user = user.filter(|_user| needed.takes.tickets);
+                    let found = holder(session, policy.kerberos.as_deref(), user, principal);
                     (Kind::Ticket, "gssapi-with-mic", found)
                 }
             };
@@ -121,6 +118,26 @@ impl Gateways {
                 }
                 Some(_) => client.go_on(needed.takes).await?,
             }
+        }
+    }
+}
+
+/// The user, if there is one and the ticket that was shown is the user's.
+fn holder(
+    session: &Session,
+    policy: Option<&KerberosPolicy>,
+    user: Option<Arc<User>>,
+    principal: Result<String, KerberosError>,
+) -> Option<Arc<User>> {
+    let session_id = session.id();
+    match principal {
+        Ok(principal) => {
+            info!(%session_id, principal, "Client shows a Kerberos ticket");
+            user.filter(|user| policy.is_some_and(|policy| policy.is_user(&principal, &user.name)))
+        }
+        Err(error) => {
+            info!(%session_id, %error, "A client's Kerberos ticket does not count");
+            None
         }
     }
 }

@@ -16,20 +16,20 @@ fuzz_target!(|input: &[u8]| {
         let from = if head & 1 == 0 { Side::Client } else { Side::Server };
         match relay.receive(from, message) {
             Ok(Step::Judge(case)) if head & 2 == 0 => {
-                let _ = relay.allow(&case.ticket, message);
+                let _ = relay.allow(&case.docket, message);
             }
             Ok(Step::Judge(case)) if length & 1 == 0 => {
-                let _ = relay.refuse(&case.ticket, "no\r\n");
+                let _ = relay.refuse(&case.docket, "no\r\n");
             }
             Ok(Step::Judge(case)) => {
-                let _ = relay.wait(&case.ticket);
-                waiting.push(case.ticket);
+                let _ = relay.wait(&case.docket);
+                waiting.push(case.docket);
             }
             Ok(_step) => {}
             Err(_refused) => return,
         }
         if waiting.len() > 2 {
-            waiting.drain(..).for_each(|ticket| relay.resume(&ticket));
+            waiting.drain(..).for_each(|docket| relay.resume(&docket));
         }
         let _ = relay.answers(Side::Client);
         let _ = relay.answers(Side::Server);

@@ -413,10 +413,12 @@ impl Present for Client {
                     return Ok(Presented::KeyOffer { blob });
                 }
                 Attempt::Key(key) => return Ok(Presented::Key { blob: key.blob }),
+                Attempt::Kerberos if !self.methods.contains(&gssapi::METHOD) => {
+                    return Ok(Presented::Nothing);
+                }
                 Attempt::Kerberos => {
                     let principal = self.show_ticket().await?;
-                    let ticket = principal.map(|principal| Presented::Ticket { principal });
-                    return Ok(ticket.unwrap_or(Presented::Nothing));
+                    return Ok(Presented::Ticket { principal });
                 }
                 Attempt::Interactive if !self.methods.contains(&INTERACTIVE) => {
                     return Ok(Presented::Nothing);

@@ -230,13 +230,13 @@ impl Passing<'_> {
                     self.command(case);
                     self.recorded()?;
                 }
-                let allowed = self.relay.allow(&case.ticket, message);
+                let allowed = self.relay.allow(&case.docket, message);
                 let allowed = allowed.map_err(|error| broken(from, error))?;
                 forward(from, &allowed, receiver)
             }
             Err(reason) => {
                 let text = format!("proxyd: {reason}\r\n");
-                self.relay.refuse(&case.ticket, &text).map_err(|error| broken(from, error))
+                self.relay.refuse(&case.docket, &text).map_err(|error| broken(from, error))
             }
         }
     }
@@ -266,9 +266,9 @@ impl Passing<'_> {
             let text = format!("proxyd: request {request} waits for approval\r\n");
             self.relay.tell(channel, &text);
         }
-        let held = self.relay.wait(&case.ticket);
+        let held = self.relay.wait(&case.docket);
         let until = self.clock.now().saturating_add(self.four_eyes_limit);
-        self.waits.push(Wait::new(request, case.ticket.clone(), message.to_vec(), held, until));
+        self.waits.push(Wait::new(request, case.docket.clone(), message.to_vec(), held, until));
         Ok(())
     }
 

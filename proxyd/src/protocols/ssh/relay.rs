@@ -39,8 +39,9 @@ const WAITING_BYTES_MAX: usize = 64 * 1024;
 /// to be read, or its end never comes.
 const EXCHANGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes of answers that may wait for a peer that asks and does not listen.
-const ANSWERS_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that may wait for a peer that asks and does not listen: answers, and what else waits for
+/// it.
+const ANSWERS_BYTES_MAX: usize = EXCHANGE_BYTES_MAX + 1024 * 1024;
 
 /// Messages of one peer passed on at a time; then the other peer, timers and operators have their
 /// turn, however fast this one sends.
@@ -229,15 +230,10 @@ impl Driver<'_> {
                     return self.ended(from, LinkError::Disconnected { text });
                 }
                 Some(LegEvent::Rekeyed | LegEvent::Established | LegEvent::HostKey(_)) => {}
-                None => match read(sender) {
-                    Ok(Flow::Quiet) => return Ok(flow),
-                    Ok(Flow::Ended) => return self.ended(from, LinkError::Closed),
-                    Ok(Flow::Busy) => {}
-                    // Some programs break the connection off where others end it.
-                    Err(_) if from == Side::Client && self.passing.relay.is_idle() => {
-                        return Ok(Flow::Ended);
-                    }
-                    Err(error) => return Err(lost(from, error)),
+                None => match read(sender).map_err(|error| lost(from, error))? {
+                    Flow::Quiet => return Ok(flow),
+                    Flow::Ended => return self.ended(from, LinkError::Closed),
+                    Flow::Busy => {}
                 },
             }
             flow = Flow::Busy;
@@ -287,7 +283,7 @@ impl Driver<'_> {
     fn settle(&mut self, request: Uuid, decided: Decided) -> Result<(), Stop> {
         let Some(wait) = self.passing.waits.take(request) else { return Ok(()) };
         self.passing.session.withdraw(request);
-        self.passing.relay.resume(&wait.ticket);
+        self.passing.relay.resume(&wait.docket);
         self.pass_late(&wait.message, decided)?;
         self.late.extend(wait.later);
         Ok(())

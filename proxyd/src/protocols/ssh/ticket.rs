@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proxyd_policy::DenyReason;
 use proxyd_policy::admit::Admitted;
 use proxyd_policy::gateway::{KerberosPolicy, ServerMethod};
+use proxyd_policy::target::TargetPolicy;
 use proxyd_ssh::auth::acceptor::{Exchange, Incoming};
 use proxyd_ssh::auth::connector::Outcome;
 use proxyd_ssh::message::gssapi;
@@ -15,7 +16,6 @@ use super::Ssh;
 use super::client::Client;
 use super::login::{Left, Login, lost};
 use crate::kerberos::{Kerberos, KerberosError, Ticket};
-use crate::line::protocol::ClientHalf as _;
 use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::Stop;
@@ -53,10 +53,9 @@ impl Tickets {
 }
 
 impl Client {
-    /// Has the client show the ticket that it could show; gives its principal, or none where
-    /// nothing comes of it.
-    pub(super) async fn show_ticket(&mut self) -> Result<Option<String>, Stop> {
-        let Some(policy) = &self.tickets.policy else { return Ok(None) };
+    /// Has the client show the ticket that it could show; gives its principal, or what is wrong.
+    pub(super) async fn show_ticket(&mut self) -> Result<Result<String, KerberosError>, Stop> {
+        let Some(policy) = &self.tickets.policy else { return Ok(Err(KerberosError::Incomplete)) };
         let mut accepting = self.tickets.kerberos.accept(&policy.keytab_file);
         let message = self.acceptor.take_kerberos();
         self.send(&message).await?;
@@ -65,35 +64,32 @@ impl Client {
                 Incoming::Kerberos(Exchange::Token(token)) => match accepting.step(token).await {
                     Ok(Some(reply)) => self.send(&gssapi::token(&reply)).await?,
                     Ok(None) => {}
-                    Err(error) => return Ok(useless(&error)),
+                    Err(error) if error.is_ours() => {
+                        return Err(Stop::gateway("gateway-authentication", error));
+                    }
+                    Err(error) => return Ok(Err(error)),
                 },
                 Incoming::Kerberos(Exchange::Proof { mic, covered }) => {
-                    let shown = match accepting.prove(&covered, &mic) {
-                        Ok(shown) => shown,
-                        Err(error) => return Ok(useless(&error)),
-                    };
-                    self.tickets.shown = shown.ticket;
-                    return Ok(Some(shown.principal));
+                    let shown = accepting.prove(&covered, &mic);
+                    return Ok(shown.map(|shown| {
+                        self.tickets.shown = shown.ticket;
+                        shown.principal
+                    }));
                 }
                 Incoming::Kerberos(Exchange::Abandoned) => {
                     self.drop_attempt();
-                    return Ok(None);
+                    return Ok(Err(KerberosError::Incomplete));
                 }
                 Incoming::Attempt(attempt) => {
                     self.put_back(attempt);
-                    return Ok(None);
+                    return Ok(Err(KerberosError::Incomplete));
                 }
                 Incoming::Kerberos(Exchange::Unproven)
                 | Incoming::Answers(_)
-                | Incoming::Reply(_) => return Ok(None),
+                | Incoming::Reply(_) => return Ok(Err(KerberosError::Unprotected)),
             }
         }
     }
-}
-
-fn useless(error: &KerberosError) -> Option<String> {
-    info!(%error, "A client's Kerberos ticket does not count");
-    None
 }
 
 impl Login {
@@ -112,10 +108,11 @@ impl Login {
             }
             return Ok(Some(methods.to_vec()));
         };
-        // A client that names no server connects to it, and has named it when it got its ticket.
-        let (target, asked) = (authorized.target(), client.requested_target().is_some());
-        let address = asked.then(|| target.address().ip().to_canonical().to_string());
-        let name = target.name().map(|name| name.as_str()).or(address.as_deref());
+        // A client that connects to the server itself has named it when it got its ticket.
+        let (target, policy) = (authorized.target(), &admitted.policy().target);
+        let address = target.address().ip().to_canonical().to_string();
+        let name = target.name().map_or(address.as_str(), |name| name.as_str());
+        let name = (*policy != TargetPolicy::Original).then_some(name);
         let mut initiating = client.tickets.kerberos.initiate(ticket, name);
         let offer = self.connector.kerberos();
         self.link.send(&offer, self.deadline).await.map_err(lost)?;

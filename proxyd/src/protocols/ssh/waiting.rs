@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proxyd_policy::DenyReason;
 use proxyd_ssh::message::number;
-use proxyd_ssh::relay::{Held, Ticket};
+use proxyd_ssh::relay::{Docket, Held};
 use thiserror::Error as ThisError;
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ pub(super) struct Wait {
     /// The request for approval.
     pub(super) request: Uuid,
     /// Where the verdict takes effect.
-    pub(super) ticket: Ticket,
+    pub(super) docket: Docket,
     /// The message.
     pub(super) message: Vec<u8>,
     /// What the client has sent behind it, in order.
@@ -52,13 +52,13 @@ impl Wait {
     /// A message that waits until the clock shows `until`.
     pub(super) const fn new(
         request: Uuid,
-        ticket: Ticket,
+        docket: Docket,
         message: Vec<u8>,
         held: Option<Held>,
         until: Duration,
     ) -> Self {
         let later = VecDeque::new();
-        Self { request, ticket, message, later, held, until, withdrawn: false }
+        Self { request, docket, message, later, held, until, withdrawn: false }
     }
 }
 

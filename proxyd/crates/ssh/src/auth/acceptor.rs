@@ -207,6 +207,10 @@ impl Acceptor {
     fn attempt(&mut self, message: &[u8]) -> Result<Attempt, AuthError> {
         let request = Request::parse(message)?;
         self.check_user(&request)?;
+        if let Asked::Tokens(1..) = self.asked {
+            // A ticket was looked at, and its attempt is not answered any more.
+            self.count()?;
+        }
         self.asked = Asked::Nothing;
         self.counts = match &request.method {
             Method::None => false,

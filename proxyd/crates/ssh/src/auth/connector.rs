@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use super::AuthError;
 use crate::cursor::{Reader, Writer};
-use crate::limits::{AUTH_MESSAGES_MAX, BANNER_BYTES_MAX, GSSAPI_TOKENS_MAX};
-use crate::message::text::clean;
+use crate::limits::{AUTH_MESSAGES_MAX, BANNER_BYTES_MAX, GSSAPI_TOKENS_MAX, PROMPT_BYTES_MAX};
+use crate::message::text::{clean, one_line};
 use crate::message::userauth::{self, InfoRequest, USERAUTH_SERVICE};
 use crate::message::{gssapi, number};
 
@@ -33,7 +33,7 @@ pub enum Outcome {
     KerberosWanted,
     /// A token for our end of the Kerberos context.
     Token(Vec<u8>),
-    /// What the server says about a failure of Kerberos, cleaned; the failure itself follows.
+    /// What the server says about a failure of Kerberos, on one line; the failure itself follows.
     KerberosProblem(String),
     /// Text for the user, cleaned.
     Banner(String),
@@ -209,7 +209,7 @@ impl Connector {
                 reader.u8("message number")?;
                 reader.u32("major status")?;
                 reader.u32("minor status")?;
-                let text = clean(reader.string("message")?, BANNER_BYTES_MAX);
+                let text = one_line(reader.string("message")?, PROMPT_BYTES_MAX);
                 reader.string("language tag")?;
                 reader.finish()?;
                 Ok(Outcome::KerberosProblem(text))

@@ -17,7 +17,7 @@ pub struct Case<'m> {
     /// What.
     pub wish: Wish<'m>,
     /// What the verdict is given with.
-    pub ticket: Ticket,
+    pub docket: Docket,
 }
 
 /// What a peer wants.
@@ -88,7 +88,7 @@ pub struct Address<'m> {
 
 /// Where the verdict about a case takes effect; good for one verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ticket {
+pub struct Docket {
     pub(super) place: Place,
     pub(super) want_reply: bool,
 }
@@ -110,18 +110,18 @@ impl Relay {
     /// The policy allows it: gives the message that goes to the other peer now.
     pub fn allow<'m>(
         &mut self,
-        ticket: &Ticket,
+        docket: &Docket,
         message: &'m [u8],
     ) -> Result<Cow<'m, [u8]>, RelayError> {
-        match &ticket.place {
+        match &docket.place {
             Place::Request(id, asked) => {
-                return self.request_goes_on(*id, *asked, ticket.want_reply, message);
+                return self.request_goes_on(*id, *asked, docket.want_reply, message);
             }
             Place::Display(id, display) => {
                 if let Some(channel) = self.table.get(*id) {
                     channel.display = *display;
                 }
-                return self.request_goes_on(*id, Asked::X11, ticket.want_reply, message);
+                return self.request_goes_on(*id, Asked::X11, docket.want_reply, message);
             }
             Place::Open(_id) => {
                 let open = Open::parse(message)?;
@@ -132,7 +132,7 @@ impl Relay {
                 }
             }
             Place::Listen(listener) => {
-                if ticket.want_reply {
+                if docket.want_reply {
                     self.globals.client.expect(GlobalAsked::Listen(listener.clone()))?;
                 } else {
                     self.listeners.add(listener.clone());
@@ -148,12 +148,12 @@ impl Relay {
     /// A client that reads a failure may leave before it has shown what came with it. So for a
     /// program it gets the text on standard error and a keepalive request, and the failure only
     /// once it has answered that.
-    pub fn refuse(&mut self, ticket: &Ticket, text: &str) -> Result<(), RelayError> {
-        match &ticket.place {
-            Place::Request(id, Asked::Start) => self.refuse_program(*id, ticket.want_reply, text),
+    pub fn refuse(&mut self, docket: &Docket, text: &str) -> Result<(), RelayError> {
+        match &docket.place {
+            Place::Request(id, Asked::Start) => self.refuse_program(*id, docket.want_reply, text),
             Place::Request(id, _) | Place::Display(id, _) => {
                 let Some(channel) = self.table.get(*id) else { return Ok(()) };
-                if ticket.want_reply {
+                if docket.want_reply {
                     let failure = channel::reply(channel.numbers.client, false);
                     let due = channel.replies.client.answer(failure)?;
                     self.answers.client.extend(due);
@@ -170,7 +170,7 @@ impl Relay {
                 Ok(())
             }
             Place::Listen(_) => {
-                if ticket.want_reply {
+                if docket.want_reply {
                     let due = self.globals.client.answer(global::failure())?;
                     self.answers.client.extend(due);
                 }
@@ -181,13 +181,13 @@ impl Relay {
 
     /// The verdict takes time: the message is to be received again after [`Self::resume`], and so
     /// is, after it, everything that is held from now on because it must not overtake it.
-    pub fn wait(&mut self, ticket: &Ticket) -> Option<Held> {
-        self.set_waiting(ticket, true)
+    pub fn wait(&mut self, docket: &Docket) -> Option<Held> {
+        self.set_waiting(docket, true)
     }
 
     /// What waited can be received again.
-    pub fn resume(&mut self, ticket: &Ticket) {
-        self.set_waiting(ticket, false);
+    pub fn resume(&mut self, docket: &Docket) {
+        self.set_waiting(docket, false);
     }
 
     /// Shows `text` on a channel's standard error, if there is credit for it.
@@ -199,8 +199,8 @@ impl Relay {
         }
     }
 
-    fn set_waiting(&mut self, ticket: &Ticket, waits: bool) -> Option<Held> {
-        match &ticket.place {
+    fn set_waiting(&mut self, docket: &Docket, waits: bool) -> Option<Held> {
+        match &docket.place {
             Place::Request(id, _) | Place::Display(id, _) => {
                 self.table.get(*id)?.waits = waits;
                 Some(Held::Channel(*id))

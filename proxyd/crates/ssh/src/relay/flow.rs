@@ -1,6 +1,6 @@
 //! Messages on one channel: data, credit, its ends, requests and their replies.
 
-use super::case::{Case, Ticket};
+use super::case::{Case, Docket};
 use super::filter::{self, Rules};
 use super::replies::Replied;
 use super::table::{Asked, Channel, Display, Ended, Kind, PerSide, Stage};
@@ -104,8 +104,8 @@ impl Flow<'_> {
             && self.channel.kind == Kind::Session
             && let Some((wish, place)) = filter::judged(self.channel, &request)?
         {
-            let ticket = Ticket { place, want_reply };
-            return Ok(Step::Judge(Case { channel: Some(self.channel.id), wish, ticket }));
+            let docket = Docket { place, want_reply };
+            return Ok(Step::Judge(Case { channel: Some(self.channel.id), wish, docket }));
         }
         if let Some(seen) = rules.passes_request(self.from, self.channel, &request)? {
             if want_reply {

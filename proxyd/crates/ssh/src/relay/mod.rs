@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use thiserror::Error as ThisError;
 
 use self::case::Place;
-pub use self::case::{Address, Case, Endpoint, Program, Ticket, Wish};
+pub use self::case::{Address, Case, Docket, Endpoint, Program, Wish};
 pub use self::filter::Rules;
 use self::filter::{Listening, Opening};
 use self::flow::Flow;
@@ -288,8 +288,8 @@ impl Relay {
             self.fail_global(Side::Client, want_reply)?;
             return Ok(Step::Refused(Refused::Global("too many listeners".to_owned())));
         }
-        let ticket = Ticket { place: Place::Listen(Listener::of(&at)), want_reply };
-        Ok(Step::Judge(Case { channel: None, wish: Wish::Listen { at }, ticket }))
+        let docket = Docket { place: Place::Listen(Listener::of(&at)), want_reply };
+        Ok(Step::Judge(Case { channel: None, wish: Wish::Listen { at }, docket }))
     }
 
     /// The client wants the server to listen there no more.
@@ -363,8 +363,8 @@ impl Relay {
         };
         let id = self.table.open(from, open.sender, kind, credit)?;
         if let Some(wish) = wish {
-            let ticket = Ticket { place: Place::Open(id), want_reply: true };
-            return Ok(Step::Judge(Case { channel: Some(id), wish, ticket }));
+            let docket = Docket { place: Place::Open(id), want_reply: true };
+            return Ok(Step::Judge(Case { channel: Some(id), wish, docket }));
         }
         let announced = Open {
             window_bytes: credit.window_bytes(),

@@ -39,13 +39,13 @@ fn a_connection_through_the_server_is_judged_before_the_server_hears_of_it() {
         let originator = Some(Address { host: b"127.0.0.1", port: 5000 });
         assert_eq!(asked.wish, Wish::Connect { to, originator });
         if allowed {
-            assert_eq!(*relay.allow(&asked.ticket, &message).unwrap(), message);
+            assert_eq!(*relay.allow(&asked.docket, &message).unwrap(), message);
             assert!(passes(&mut relay, Side::Server, &confirm(3, 8)));
             assert!(passes(&mut relay, Side::Client, &data(8, b"GET /")));
             assert!(passes(&mut relay, Side::Server, &data(3, b"200")));
             assert!(passes(&mut relay, Side::Server, &plain(number::CHANNEL_EOF, 3)));
         } else {
-            relay.refuse(&asked.ticket, "no").unwrap();
+            relay.refuse(&asked.docket, "no").unwrap();
             let refusal = channel::open_failure(3, OpenFailure::Prohibited, "no");
             assert_eq!(relay.answers(Side::Client), [refusal]);
             assert!(relay.receive(Side::Server, &confirm(3, 8)).is_err(), "nobody asked it");
@@ -58,7 +58,7 @@ fn a_forwarded_channel_runs_no_programs() {
     let mut relay = relay();
     let message = open_with(b"direct-tcpip", 3, 60, &two_addresses());
     let asked = judged(&mut relay, Side::Client, &message);
-    relay.allow(&asked.ticket, &message).unwrap();
+    relay.allow(&asked.docket, &message).unwrap();
     relay.receive(Side::Server, &confirm(3, 8)).unwrap();
     for kind in [b"shell".as_slice(), b"exec", b"pty-req", b"auth-agent-req@openssh.com"] {
         let message = request(8, kind, true, &text(b"id"));
@@ -79,7 +79,7 @@ fn the_server_listens_where_it_was_let_and_nowhere_else() {
     let at = Endpoint::Tcp(Address { host: b"localhost", port: 8080 });
     assert_eq!((asked.channel, &asked.wish), (None, &Wish::Listen { at }));
     assert!(is_refused(&mut relay, Side::Server, &forwarded(b"localhost", 8080)), "not yet");
-    relay.allow(&asked.ticket, &ask).unwrap();
+    relay.allow(&asked.docket, &ask).unwrap();
     assert!(is_refused(&mut relay, Side::Server, &forwarded(b"localhost", 8080)), "no answer yet");
     assert!(passes(&mut relay, Side::Server, &success(b"")));
     assert!(is_refused(&mut relay, Side::Server, &forwarded(b"localhost", 8081)));
@@ -88,7 +88,7 @@ fn the_server_listens_where_it_was_let_and_nowhere_else() {
     assert!(
         matches!(came.wish, Wish::Accepted { originator: Some(from), .. } if from.port == 4000)
     );
-    relay.allow(&came.ticket, &message).unwrap();
+    relay.allow(&came.docket, &message).unwrap();
     assert!(passes(&mut relay, Side::Client, &confirm(20, 5)));
     assert!(passes(&mut relay, Side::Server, &data(5, b"hello")));
     assert!(passes(&mut relay, Side::Client, &data(20, b"hello")));
@@ -104,14 +104,14 @@ fn a_port_that_the_server_chose_is_known_by_its_answer() {
     let mut relay = relay();
     let ask = global(b"tcpip-forward", true, &address(b"", 0));
     let asked = judged(&mut relay, Side::Client, &ask);
-    relay.allow(&asked.ticket, &ask).unwrap();
+    relay.allow(&asked.docket, &ask).unwrap();
     relay.receive(Side::Server, &success(&40_123_u32.to_be_bytes())).unwrap();
     let details = [address(b"", 40_123), address(b"::1", 1)].concat();
     let message = open_with(b"forwarded-tcpip", 1, 60, &details);
     judged(&mut relay, Side::Server, &message);
     let mut cut = super::relay();
     let asked = judged(&mut cut, Side::Client, &ask);
-    cut.allow(&asked.ticket, &ask).unwrap();
+    cut.allow(&asked.docket, &ask).unwrap();
     assert!(cut.receive(Side::Server, &success(b"")).is_err(), "a port must be named");
 }
 
@@ -122,7 +122,7 @@ fn a_refused_listener_is_answered_in_its_turn() {
     assert!(passes(&mut relay, Side::Client, &keepalive));
     let ask = global(b"tcpip-forward", true, &address(b"", 8080));
     let asked = judged(&mut relay, Side::Client, &ask);
-    relay.refuse(&asked.ticket, "no").unwrap();
+    relay.refuse(&asked.docket, "no").unwrap();
     assert!(relay.answers(Side::Client).is_empty(), "the keepalive comes first");
     assert!(passes(&mut relay, Side::Server, &global::failure()));
     assert_eq!(relay.answers(Side::Client), [global::failure()]);
@@ -135,7 +135,7 @@ fn sockets_are_forwarded_like_ports() {
     let at = Endpoint::Socket(b"/run/a");
     let listen = judged(&mut relay, Side::Client, &ask);
     assert_eq!(listen.wish, Wish::Listen { at });
-    relay.allow(&listen.ticket, &ask).unwrap();
+    relay.allow(&listen.docket, &ask).unwrap();
     relay.receive(Side::Server, &success(b"")).unwrap();
     let forwarded = |path: &[u8]| {
         let details = [text(path), text(b"")].concat();
@@ -165,7 +165,7 @@ fn the_client_s_agent_and_display_are_open_while_they_are_granted() {
     assert!(is_refused(&mut relay, Side::Server, &use_display(30)));
     for message in [&agent, &display(true)] {
         let asked = judged(&mut relay, Side::Client, message);
-        relay.allow(&asked.ticket, message).unwrap();
+        relay.allow(&asked.docket, message).unwrap();
     }
     for number in [31, 32] {
         judged(&mut relay, Side::Server, &use_agent(number));
@@ -182,7 +182,7 @@ fn what_was_granted_ends_with_its_channel() {
     let mut relay = with_session();
     let agent = request(9, b"auth-agent-req@openssh.com", false, b"");
     let asked = judged(&mut relay, Side::Client, &agent);
-    relay.allow(&asked.ticket, &agent).unwrap();
+    relay.allow(&asked.docket, &agent).unwrap();
     relay.receive(Side::Client, &plain(number::CHANNEL_CLOSE, 9)).unwrap();
     relay.receive(Side::Server, &plain(number::CHANNEL_CLOSE, 7)).unwrap();
     assert!(is_refused(&mut relay, Side::Server, &open(b"auth-agent@openssh.com", 1, 60)));
@@ -194,7 +194,7 @@ fn what_comes_after_a_case_that_waits_is_held() {
     let exec = request(9, b"exec", true, &text(b"id"));
     let asked = judged(&mut relay, Side::Client, &exec);
     let held = Held::Channel(ChannelId(0));
-    assert_eq!(relay.wait(&asked.ticket), Some(held));
+    assert_eq!(relay.wait(&asked.docket), Some(held));
     for message in [data(9, b"typed ahead"), plain(number::CHANNEL_EOF, 9), exec.clone()] {
         let step = relay.receive(Side::Client, &message).unwrap();
         assert!(matches!(step, Step::Hold(behind) if behind == held), "{step:?}");
@@ -205,9 +205,9 @@ fn what_comes_after_a_case_that_waits_is_held() {
     let reply = plain(number::CHANNEL_FAILURE, 9);
     assert!(passes(&mut relay, Side::Client, &reply), "nor does what the server asked for");
     assert!(passes(&mut relay, Side::Client, &open(b"session", 8, 60)), "nor do other channels");
-    relay.resume(&asked.ticket);
+    relay.resume(&asked.docket);
     let asked = judged(&mut relay, Side::Client, &exec);
-    relay.allow(&asked.ticket, &exec).unwrap();
+    relay.allow(&asked.docket, &exec).unwrap();
     assert!(passes(&mut relay, Side::Client, &data(9, b"typed ahead")));
 }
 
@@ -216,11 +216,11 @@ fn an_opening_that_waits_is_opened_when_it_is_received_again() {
     let mut relay = relay();
     let message = open_with(b"direct-tcpip", 3, 60, &two_addresses());
     let asked = judged(&mut relay, Side::Client, &message);
-    assert_eq!(relay.wait(&asked.ticket), None);
+    assert_eq!(relay.wait(&asked.docket), None);
     assert!(relay.receive(Side::Server, &confirm(3, 8)).is_err(), "nobody asked the server");
-    relay.resume(&asked.ticket);
+    relay.resume(&asked.docket);
     let asked = judged(&mut relay, Side::Client, &message);
-    relay.allow(&asked.ticket, &message).unwrap();
+    relay.allow(&asked.docket, &message).unwrap();
     assert!(passes(&mut relay, Side::Server, &confirm(3, 8)));
 }
 
@@ -229,13 +229,13 @@ fn global_requests_wait_for_one_that_waits() {
     let mut relay = with_session();
     let ask = global(b"tcpip-forward", true, &address(b"", 8080));
     let asked = judged(&mut relay, Side::Client, &ask);
-    assert_eq!(relay.wait(&asked.ticket), Some(Held::Global));
+    assert_eq!(relay.wait(&asked.docket), Some(Held::Global));
     let later = global::keepalive();
     let step = relay.receive(Side::Client, &later).unwrap();
     assert!(matches!(step, Step::Hold(Held::Global)), "{step:?}");
-    relay.resume(&asked.ticket);
+    relay.resume(&asked.docket);
     let asked = judged(&mut relay, Side::Client, &ask);
-    relay.refuse(&asked.ticket, "no").unwrap();
+    relay.refuse(&asked.docket, "no").unwrap();
     assert_eq!(relay.answers(Side::Client), [global::failure()]);
     assert!(passes(&mut relay, Side::Client, &global::keepalive()));
 }
@@ -247,7 +247,7 @@ fn listeners_are_counted() {
         let port = 1_000 + u32::try_from(port).unwrap();
         let ask = global(b"tcpip-forward", false, &address(b"", port));
         let asked = judged(&mut relay, Side::Client, &ask);
-        relay.allow(&asked.ticket, &ask).unwrap();
+        relay.allow(&asked.docket, &ask).unwrap();
     }
     let ask = global(b"tcpip-forward", true, &address(b"", 9_999));
     assert!(is_refused(&mut relay, Side::Client, &ask));
@@ -295,7 +295,7 @@ fn a_channel_that_was_confirmed_early_has_two_numbers_of_the_server() {
     assert!(matches!(&step, Step::Replace(message, _) if *message == credit), "{step:?}");
     let shell = request(ALIAS, b"shell", true, b"");
     let asked = judged(&mut relay, Side::Client, &shell);
-    let allowed = relay.allow(&asked.ticket, &shell).unwrap();
+    let allowed = relay.allow(&asked.docket, &shell).unwrap();
     assert_eq!(*allowed, request(9, b"shell", true, b""));
     let typed = data(ALIAS, b"typed");
     let step = relay.receive(Side::Client, &typed).unwrap();

@@ -72,7 +72,7 @@ fn started() -> Relay {
     let step = relay.receive(Side::Client, &message).unwrap();
     let Step::Judge(case) = step else { panic!("{step:?}") };
     assert_eq!(case.wish, Wish::Program(Program::Shell));
-    relay.allow(&case.ticket, &message).unwrap();
+    relay.allow(&case.docket, &message).unwrap();
     relay
 }
 
@@ -128,7 +128,7 @@ fn a_refused_program_is_told_in_order() {
     let step = relay.receive(Side::Client, &exec).unwrap();
     let Step::Judge(case) = step else { panic!("{step:?}") };
     assert_eq!(case.wish, Wish::Program(Program::Exec(b"id")));
-    relay.refuse(&case.ticket, "no\n").unwrap();
+    relay.refuse(&case.docket, "no\n").unwrap();
     // The text comes at once, the refusal only after the reply to the terminal's request and after
     // the client has answered what was sent behind the text.
     let text = channel::stderr(7, b"no\n");
@@ -360,12 +360,12 @@ fn a_server_may_reply_before_a_refusal_was_read() {
     let refused = request(9, b"exec", true, &text(b"id"));
     let step = relay.receive(Side::Client, &refused).unwrap();
     let Step::Judge(case) = step else { panic!("{step:?}") };
-    relay.refuse(&case.ticket, "no\n").unwrap();
+    relay.refuse(&case.docket, "no\n").unwrap();
     relay.answers(Side::Client);
     let allowed = request(9, b"shell", true, b"");
     let step = relay.receive(Side::Client, &allowed).unwrap();
     let Step::Judge(case) = step else { panic!("{step:?}") };
-    relay.allow(&case.ticket, &allowed).unwrap();
+    relay.allow(&case.docket, &allowed).unwrap();
     let success = plain(number::CHANNEL_SUCCESS, 7);
     let step = relay.receive(Side::Server, &success).unwrap();
     assert!(matches!(step, Step::Drop), "it waits: {step:?}");
@@ -383,7 +383,7 @@ fn a_program_that_the_server_lacks_may_be_followed_by_another() {
         let message = request(9, kind, true, &text(b"sftp"));
         let step = relay.receive(Side::Client, &message).unwrap();
         let Step::Judge(case) = step else { panic!("{step:?}") };
-        relay.allow(&case.ticket, &message).unwrap();
+        relay.allow(&case.docket, &message).unwrap();
         relay.receive(Side::Server, &plain(reply, 7)).unwrap();
     }
     let message = request(9, b"shell", true, b"");

@@ -85,7 +85,7 @@ impl Model {
             Step::Forward(_) => Some(message),
             Step::Replace(replaced, _) => Some(replaced),
             Step::Judge(case) => {
-                Some(self.relay.allow(&case.ticket, &message).unwrap().into_owned())
+                Some(self.relay.allow(&case.docket, &message).unwrap().into_owned())
             }
             Step::Drop | Step::Refused(_) => None,
             step @ (Step::Hold(_) | Step::Unknown) => panic!("{step:?}"),
