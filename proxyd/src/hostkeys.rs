@@ -1,7 +1,8 @@
 //! Host keys: those that we show to clients, and those by which we know servers.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use proxyd_policy::DenyReason;
 use proxyd_policy::settings::{HostKeyCheck, HostKeyType};
@@ -67,19 +68,26 @@ impl Trust {
 /// may find that it is the key they need.
 const MAKING_MAX: usize = 1;
 
+/// Keys for clients that are kept in memory, a few kB each; then all are forgotten.
+const READ_MAX: usize = 4_096;
+
 /// The host keys of this gateway and of the servers behind it.
 #[derive(Debug, Clone)]
 pub struct HostKeys {
     store: Store,
     clock: Clock,
     making: Arc<Semaphore>,
+    /// Keys that clients are shown: they never change, and reading one costs the database and, for
+    /// RSA, a check of its numbers.
+    read: Arc<Mutex<HashMap<(SocketAddr, HostKeyType), HostKey>>>,
 }
 
 impl HostKeys {
     /// Host keys that live in `store`.
     #[must_use]
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, making: Arc::new(Semaphore::new(MAKING_MAX)) }
+        let making = Arc::new(Semaphore::new(MAKING_MAX));
+        Self { store, clock, making, read: Arc::default() }
     }
 
     /// The keys that clients of `server` are shown: made once, then always the same.
@@ -88,13 +96,36 @@ impl HostKeys {
         server: SocketAddr,
         types: &[HostKeyType],
     ) -> Result<Vec<HostKey>, HostKeysError> {
+        if let Some(keys) = self.read_before(server, types) {
+            return Ok(keys);
+        }
         let mut stored = self.stored(server, types).await?;
         if stored.contains(&None) {
             stored = self.make_shown_keys(server, types).await?;
         }
-        let damaged = |source| HostKeysError::Key { server, source };
-        let read = |pkcs8: Vec<u8>| HostKey::from_pkcs8(&pkcs8).map_err(damaged);
-        stored.into_iter().flatten().map(read).collect()
+        let mut keys = Vec::new();
+        for (kind, pkcs8) in types.iter().zip(stored) {
+            let Some(pkcs8) = pkcs8 else { continue };
+            let key = HostKey::from_pkcs8(&pkcs8);
+            let key = key.map_err(|source| HostKeysError::Key { server, source })?;
+            self.keep((server, *kind), &key);
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    /// The keys of these types, if all of them were read before.
+    fn read_before(&self, server: SocketAddr, types: &[HostKeyType]) -> Option<Vec<HostKey>> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        types.iter().map(|kind| read.get(&(server, *kind)).cloned()).collect()
+    }
+
+    fn keep(&self, of: (SocketAddr, HostKeyType), key: &HostKey) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.len() >= READ_MAX {
+            read.clear();
+        }
+        read.insert(of, key.clone());
     }
 
     /// The stored keys of these types, in PKCS#8.
@@ -141,35 +172,34 @@ impl HostKeys {
         Ok(stored)
     }
 
-    /// The types of the keys by which `server` is known, to be asked for first: a server with
+    /// The keys by which `server` is known. Those types have to be asked for first: a server with
     /// several keys must not look changed because it was asked for another one.
-    pub async fn known_types(&self, server: SocketAddr) -> Result<Vec<String>, HostKeysError> {
-        let known = self.store.known_keys(server).await?;
-        Ok(known.into_iter().map(|key| key.algorithm).collect())
+    pub async fn known(&self, server: SocketAddr) -> Result<Vec<KnownKey>, HostKeysError> {
+        Ok(self.store.known_keys(server).await?)
     }
 
-    /// Judges the key, of this type and with this public blob, that `server` proved to hold.
+    /// Judges the key that `server` proved to hold, by those it is `known` by.
     pub async fn judge(
         &self,
         server: SocketAddr,
         check: HostKeyCheck,
-        algorithm: &str,
-        blob: &[u8],
+        key: &KnownKey,
+        known: Vec<KnownKey>,
     ) -> Result<Result<Trust, DenyReason>, HostKeysError> {
         if check == HostKeyCheck::Off {
             return Ok(Ok(Trust::Unchecked));
         }
-        let key = KnownKey { algorithm: algorithm.to_owned(), blob: blob.to_owned() };
-        let mut known = self.store.known_keys(server).await?;
+        let mut known = known;
+        let algorithm = key.algorithm.as_str();
         if known.is_empty() && check == HostKeyCheck::AcceptFirst {
-            if self.store.learn_key(server, &key, self.clock.wall_ns()).await? {
+            if self.store.learn_key(server, key, self.clock.wall_ns()).await? {
                 info!(%server, algorithm, "Learned the first host key of a server");
                 return Ok(Ok(Trust::Learned));
             }
             // Another connection was faster.
             known = self.store.known_keys(server).await?;
         }
-        if known.contains(&key) {
+        if known.contains(key) {
             return Ok(Ok(Trust::Known));
         }
         if known.is_empty() {

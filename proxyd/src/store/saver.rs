@@ -121,12 +121,21 @@ impl Writing {
                 Ok(()) => saves.into_iter().for_each(|save| tell(save, Ok(()))),
                 // One that cannot be written must not take the others with it.
                 Err(error) if error.is_about_the_data() && saves.len() > 1 => {
-                    for save in saves {
-                        let result = self.write(std::slice::from_ref(&save)).await;
-                        tell(save, result);
-                    }
+                    self.write_each(saves).await;
                 }
                 Err(error) => self.fail(saves, error),
+            }
+        }
+    }
+
+    async fn write_each(&self, saves: Vec<Save>) {
+        let mut saves = saves.into_iter();
+        while let Some(save) = saves.next() {
+            match self.write(std::slice::from_ref(&save)).await {
+                Err(error) if !error.is_about_the_data() => {
+                    self.fail(std::iter::once(save).chain(saves.by_ref()).collect(), error);
+                }
+                result => tell(save, result),
             }
         }
     }

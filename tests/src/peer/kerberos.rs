@@ -150,7 +150,8 @@ fn set_environment(command: &mut Command, directory: &Path) {
     command.env("KRB5_KDC_PROFILE", directory.join("kdc.conf"));
 }
 
-/// Names are what they are: nobody is asked what they are short for.
+/// Names are what they are: nobody is asked what they are short for. Servers leave no cache of
+/// replays behind.
 fn client_configuration(kdc: SocketAddr) -> String {
     format!(
         "[libdefaults]\n\
@@ -159,6 +160,7 @@ fn client_configuration(kdc: SocketAddr) -> String {
          dns_lookup_realm = false\n\
          dns_canonicalize_hostname = false\n\
          rdns = false\n\
+         default_rcache_name = none:\n\
          [realms]\n\
          {REALM} = {{\n\
          kdc = {kdc}\n\

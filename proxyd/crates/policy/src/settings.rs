@@ -75,7 +75,7 @@ pub enum Rekey {
 }
 
 /// The type of a host key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HostKeyType {
     /// Ed25519 (RFC 8709).
     Ed25519,

@@ -20,6 +20,7 @@ use crate::hostkeys::Trust;
 use crate::session::Session;
 use crate::session::event::Event;
 use crate::session::stop::Stop;
+use crate::store::host_keys::KnownKey;
 use crate::usermapping::Authorized;
 
 /// Key exchange with the server, and the verdict about its host key.
@@ -32,7 +33,7 @@ pub(super) async fn handshake(
 ) -> Result<Link, Stop> {
     let server = authorized.target().address();
     let settings = &admitted.policy().settings.server_side;
-    let known = ssh.host_keys.known_types(server).await;
+    let known = ssh.host_keys.known(server).await;
     let known = known.map_err(|error| Stop::gateway("host-key", error))?;
     let mut algorithms = algorithms(&settings.algorithms, Algorithms::for_servers());
     if settings.legacy {
@@ -42,7 +43,8 @@ pub(super) async fn handshake(
         algorithms.host_certificates = KeyAlgorithm::ALL.to_vec();
     }
     // A server with several keys must not look changed because it was asked for another one.
-    let is_known = |algorithm: &KeyAlgorithm| known.iter().any(|k| k == algorithm.key_type());
+    let is_known =
+        |algorithm: &KeyAlgorithm| known.iter().any(|key| key.algorithm == algorithm.key_type());
     algorithms.host_keys.sort_by_key(|algorithm| !is_known(algorithm));
     let version = Version::new(VERSION).map_err(|error| Stop::gateway("login", error))?;
     let rekey = match settings.rekey {
@@ -61,7 +63,8 @@ pub(super) async fn handshake(
             }
             Arrived::Message(_) => return Err(Stop::server("login", LinkError::Closed)),
             Arrived::HostKey(offer) => {
-                if let Err(stop) = judge(ssh, session, admitted, authorized, &offer).await {
+                if let Err(stop) = judge(ssh, session, admitted, authorized, (&offer, &known)).await
+                {
                     link.disconnect(HOST_KEY_NOT_VERIFIABLE, "host key not accepted").await;
                     return Err(stop);
                 }
@@ -79,15 +82,17 @@ async fn judge(
     session: &mut Session,
     admitted: &Admitted,
     authorized: &Authorized,
-    offer: &HostKeyShown,
+    (offer, known): (&HostKeyShown, &[KnownKey]),
 ) -> Result<(), Stop> {
     let settings = &admitted.policy().settings.server_side;
     let now_s = ssh.clock.wall_s();
     let verdict = match certified(&settings.trusted_host_cas, authorized, offer, now_s) {
         Some(verdict) => verdict,
         None => {
-            let (server, kind) = (authorized.target().address(), offer.algorithm.key_type());
-            let verdict = ssh.host_keys.judge(server, settings.host_key_check, kind, &offer.blob);
+            let (server, check) = (authorized.target().address(), settings.host_key_check);
+            let algorithm = offer.algorithm.key_type().to_owned();
+            let key = KnownKey { algorithm, blob: offer.blob.clone() };
+            let verdict = ssh.host_keys.judge(server, check, &key, known.to_vec());
             verdict.await.map_err(|error| Stop::gateway("host-key", error))?
         }
     };

@@ -1,5 +1,8 @@
 //! Private keys of our own: made, read, stored, and signed with.
 
+use std::fmt;
+use std::sync::Arc;
+
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeyPairComponents, KeySize, PublicKeyComponents};
@@ -16,11 +19,18 @@ use crate::cursor::Writer;
 use crate::error::Error;
 use crate::transport::signature::{Curve, KeyAlgorithm, P256, P384, P521, wrong};
 
-/// A private key with which we sign, as a server or as a user.
+/// A private key with which we sign, as a server or as a user; a clone is the same key.
+#[derive(Clone)]
 pub struct HostKey {
-    pair: Pair,
+    pair: Arc<Pair>,
     public_blob: Vec<u8>,
     certificate: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for HostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostKey").finish_non_exhaustive()
+    }
 }
 
 /// The numbers of an RSA key, most significant byte first (RFC 8017 section 3.2).
@@ -109,7 +119,7 @@ impl HostKey {
 
     /// The key as PKCS#8 in DER, to be stored.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let der = match &self.pair {
+        let der = match &*self.pair {
             Pair::Ed25519(pair) => pair.to_pkcs8().map(|der| der.as_ref().to_vec()),
             Pair::Ecdsa(_, pair) => pair.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
             Pair::Rsa(pair) => pair.as_der().map(|der| der.as_ref().to_vec()),
@@ -141,8 +151,8 @@ impl HostKey {
 
     /// The algorithms that the key can sign with, preferred first.
     #[must_use]
-    pub const fn algorithms(&self) -> &'static [KeyAlgorithm] {
-        match &self.pair {
+    pub fn algorithms(&self) -> &'static [KeyAlgorithm] {
+        match &*self.pair {
             Pair::Ed25519(_) => &[KeyAlgorithm::Ed25519],
             Pair::Ecdsa(Nist::P256, _) => &[KeyAlgorithm::EcdsaP256],
             Pair::Ecdsa(Nist::P384, _) => &[KeyAlgorithm::EcdsaP384],
@@ -157,7 +167,7 @@ impl HostKey {
         if !self.algorithms().contains(&algorithm) {
             return Err(wrong("private key", &self.key_type(), algorithm));
         }
-        let signature = match &self.pair {
+        let signature = match &*self.pair {
             Pair::Ed25519(pair) => pair.try_sign(data).map(|signed| signed.as_ref().to_vec()),
             Pair::Ecdsa(nist, pair) => sign_ecdsa(*nist, pair, data),
             Pair::Rsa(pair) if algorithm == KeyAlgorithm::RsaSha512 => {
@@ -194,7 +204,7 @@ impl HostKey {
                     .mpint(public.modulus().big_endian_without_leading_zero());
             }
         }
-        Self { pair, public_blob: writer.into_bytes(), certificate: None }
+        Self { pair: Arc::new(pair), public_blob: writer.into_bytes(), certificate: None }
     }
 
     fn key_type(&self) -> Vec<u8> {
