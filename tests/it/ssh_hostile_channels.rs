@@ -648,7 +648,7 @@ fn servers_at_login() {
 const ENDLESS: usize = 1_000_000;
 
 /// Why a peer is cut off that does not read what the gateway itself answers.
-const DEAF: &str = "more than 8388608 bytes of answers wait to be read";
+const DEAF: &str = "more than 5242880 bytes of answers wait to be read";
 
 /// Who asks and never reads the answers is not read from for ever (row 17).
 #[test]
