@@ -129,7 +129,7 @@ impl Kerberos {
         let service = server.map_or(ticket.service, |name| format!("host/{name}@"));
         let state = Initiator::New(ticket.credential, service);
         let calls = Arc::clone(&self.initiations);
-        Initiating { calls, state: Some(state), complete: false }
+        Initiating { calls, state: Some(state) }
     }
 }
 
@@ -228,7 +228,6 @@ impl Accepting {
 pub struct Initiating {
     calls: Arc<Semaphore>,
     state: Option<Initiator>,
-    complete: bool,
 }
 
 #[derive(Debug)]
@@ -251,8 +250,7 @@ impl Initiating {
             Ok((context, reply))
         });
         let (context, reply) = stepped.await?;
-        self.complete = context.is_complete();
-        if self.complete && !context.flags()?.contains(PROTECTED) {
+        if context.is_complete() && !context.flags()?.contains(PROTECTED) {
             return Err(KerberosError::Unprotected);
         }
         self.state = Some(Initiator::Begun(context));
@@ -262,7 +260,7 @@ impl Initiating {
     /// The proof that we set up the context, once it is complete.
     pub fn proof(&mut self, covered: &[u8]) -> Result<Option<Vec<u8>>, KerberosError> {
         match &mut self.state {
-            Some(Initiator::Begun(context)) if self.complete => {
+            Some(Initiator::Begun(context)) if context.is_complete() => {
                 Ok(Some(context.get_mic(covered)?.to_vec()))
             }
             _ => Ok(None),

@@ -24,7 +24,7 @@ const ALIEN_PORT: u16 = 2903;
 /// What makes OpenSSH's server take tickets, for the service that was asked for.
 const TAKES_TICKETS: &str = "GSSAPIAuthentication yes\nGSSAPIStrictAcceptorCheck no\n";
 
-/// A realm, a server in it, and a gateway that has the server's key.
+/// A realm with two users, a server in it, and a gateway that has the server's key.
 struct Stage<'w> {
     realm: Realm<'w>,
     server: Sshd<'w>,
@@ -36,6 +36,9 @@ impl<'w> Stage<'w> {
     fn start(world: &'w World) -> Self {
         let realm = Realm::start(world).unwrap();
         let host = world.address(Host::Server, Family::V4).to_string();
+        for user in ["alice", "bob"] {
+            realm.add_user(user).unwrap();
+        }
         let keytab = realm.add_service(&format!("host/{host}")).unwrap();
         let configuration = realm.configuration();
         let files = [("krb5.conf", configuration.as_path()), ("krb5.keytab", keytab.as_path())];
@@ -106,9 +109,6 @@ fn a_ticket_goes_all_the_way() {
     let stage = Stage::start(&world);
     let mut records = Records::new(&stage.proxyd);
     let client = Client::new(&world, "alice").unwrap();
-    for user in ["alice", "bob"] {
-        stage.realm.add_user(user).unwrap();
-    }
     let alice = stage.realm.ticket("alice").unwrap();
     let right = "method=gssapi-with-mic user=alice verdict=accepted";
     let logged_in = "method=gssapi-with-mic verdict=accepted";
@@ -144,9 +144,6 @@ fn tickets_of_others() {
     let stage = Stage::start(&world);
     let mut records = Records::new(&stage.proxyd);
     let client = Client::new(&world, "alice").unwrap();
-    for user in ["alice", "bob"] {
-        stage.realm.add_user(user).unwrap();
-    }
     let alice = stage.realm.ticket("alice").unwrap();
     let bob = stage.realm.ticket("bob").unwrap();
     let nobody = stage.realm.configuration();
@@ -216,9 +213,6 @@ fn proofs_of_another_connection() {
     let world = World::router().unwrap();
     let stage = Stage::start(&world);
     let mut records = Records::new(&stage.proxyd);
-    for user in ["alice", "bob"] {
-        stage.realm.add_user(user).unwrap();
-    }
     let cache = stage.realm.ticket("alice").unwrap();
     let service = format!("host@{}", stage.host);
     let proofs: [(&str, fn(&[u8]) -> Vec<u8>); 4] = [

@@ -123,13 +123,8 @@ pub(super) fn authentication(
             }
         }
     };
-    let kinds = match &gateway {
-        GatewayAuthentication::None => 0,
-        GatewayAuthentication::AnyOf(methods) | GatewayAuthentication::AllOf(methods) => {
-            methods.iter().map(std::mem::discriminant).collect::<HashSet<_>>().len()
-        }
-    };
-    if require == GatewayRequire::All && kinds < 2 {
+    let kinds: HashSet<_> = gateway.methods().iter().map(std::mem::discriminant).collect();
+    if require == GatewayRequire::All && kinds.len() < 2 {
         let message = "has no effect with less than two methods in gateway";
         let field = &section.gateway_require;
         problems.warning(&field.span, &field.key, message);

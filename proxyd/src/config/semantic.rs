@@ -139,7 +139,8 @@ pub(super) fn check_certificates(
         }
         (true, Some(_)) | (false, None) => {}
     }
-    let takes_keys = takes(&policy.gateway, |method| matches!(method, GatewayMethod::PublicKey(_)));
+    let is_key = |method: &GatewayMethod| matches!(method, GatewayMethod::PublicKey(_));
+    let takes_keys = policy.gateway.methods().iter().any(is_key);
     if !policy.trusted_user_cas.is_empty() && !takes_keys {
         let field = &section.trusted_user_cas;
         let message = "has no effect without the method \"publickey\" in gateway";
@@ -149,17 +150,7 @@ pub(super) fn check_certificates(
 
 /// Whether Kerberos tickets are taken at the gateway.
 pub(super) fn takes_tickets(gateway: &GatewayAuthentication) -> bool {
-    takes(gateway, |method| matches!(method, GatewayMethod::Kerberos(_)))
-}
-
-/// Whether one of the ways to authenticate at the gateway is such a one.
-fn takes(gateway: &GatewayAuthentication, is_such: fn(&GatewayMethod) -> bool) -> bool {
-    match gateway {
-        GatewayAuthentication::None => false,
-        GatewayAuthentication::AnyOf(methods) | GatewayAuthentication::AllOf(methods) => {
-            methods.iter().any(is_such)
-        }
-    }
+    gateway.methods().iter().any(|method| matches!(method, GatewayMethod::Kerberos(_)))
 }
 
 /// Notes tickets that an authentication policy could not judge, or would never see.

@@ -33,6 +33,17 @@ pub enum GatewayAuthentication {
     AllOf(Vec<GatewayMethod>),
 }
 
+impl GatewayAuthentication {
+    /// The ways there are; none where nobody is asked.
+    #[must_use]
+    pub fn methods(&self) -> &[GatewayMethod] {
+        match self {
+            Self::None => &[],
+            Self::AnyOf(methods) | Self::AllOf(methods) => methods,
+        }
+    }
+}
+
 /// One way to log in to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerMethod {

@@ -192,9 +192,7 @@ impl Connector {
             _ => Err(AuthError::Unexpected { number, expected: "an authentication reply" }),
         }
     }
-}
 
-impl Connector {
     fn exchange(&mut self, number: u8, message: &[u8], before: u32) -> Result<Outcome, AuthError> {
         match number {
             number::USERAUTH_GSSAPI_TOKEN if before < GSSAPI_TOKENS_MAX => {
