@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::process::{Process, output};
 use crate::wait::wait_until;
@@ -131,7 +131,7 @@ impl Context {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         writeln!(self.questions, "{word} {hex}")?;
         let mut line = String::new();
-        self.answers.read_line(&mut line)?;
+        ensure!(self.answers.read_line(&mut line)? > 0, "the context has ended: {word}");
         let digits = line.trim_end().as_bytes().chunks(2);
         let byte = |two: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(two)?, 16)?);
         digits.map(byte).collect()
