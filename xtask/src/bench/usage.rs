@@ -57,6 +57,17 @@ pub(super) fn threads(pid: i32) -> Result<u32> {
     field(&read(pid, "status")?, "Threads:")
 }
 
+/// The ids of a running process's threads.
+pub(super) fn thread_ids(pid: i32) -> Result<Vec<u32>> {
+    let path = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+    let id = |entry: std::io::Result<fs::DirEntry>| {
+        let name = entry?.file_name();
+        name.to_string_lossy().parse().with_context(|| format!("{path}: {}", name.display()))
+    };
+    entries.map(id).collect()
+}
+
 /// Open descriptors of a running process.
 pub(super) fn descriptors(pid: i32) -> Result<u32> {
     let path = format!("/proc/{pid}/fd");

@@ -4,6 +4,7 @@
 //! checks what it gets, and a single thing that goes wrong fails the soak.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,6 +19,10 @@ use crate::bench::usage::Memory;
 
 /// Errors of the daemon that a soak that fails tells of.
 const COMPLAINTS_TOLD: usize = 5;
+
+/// The niceness of clients and servers. Elsewhere they have machines of their own; here, three
+/// hundred of them that log in at one time would leave the gateway no turn on the two cores.
+const LOAD_NICENESS: u8 = 10;
 
 /// Sessions at one time.
 const SEATS: u16 = 300;
@@ -50,8 +55,13 @@ const GROWTH_COUNT: f64 = 40.0;
 /// the database's pool.
 const DESCRIPTORS_KEPT: u32 = 8;
 
-/// A kind of client, as a script. Each run takes a minute or so: with more logins at a time, two
-/// cores have nothing left but to start programs. `$I` tells seats apart, and `fail` ends a seat.
+/// Seconds that a run takes, drawn anew for each: clients that all took as long would come to log
+/// in at the same time, again and again. On average, some four log in per second; with many more,
+/// two cores have nothing left but to start programs.
+const RUN_S: &str = "40-100";
+
+/// A kind of client, as a script. `$T` is the length of this run, `$I` tells seats apart, and
+/// `fail` ends a seat.
 struct Kind {
     name: &'static str,
     script: &'static str,
@@ -60,36 +70,36 @@ struct Kind {
 const KINDS: [Kind; 6] = [
     Kind {
         name: "idle shell",
-        script: r#"(sleep 0.$I; echo 'echo a-$((1 + 1))-b'; sleep 90; echo exit) |
+        script: r#"(echo 'echo a-$((1 + 1))-b'; sleep $T; echo exit) |
             ssh -F "$C" -tt "$H" | grep -q a-2-b || fail shell"#,
     },
     Kind {
         name: "commands",
-        script: r#"[ "$(ssh -F "$C" "$H" 'sleep 60; seq 5000 | tail -n 1' </dev/null)" = 5000 ] ||
+        script: r#"[ "$(ssh -F "$C" "$H" "sleep $T; seq 5000 | tail -n 1" </dev/null)" = 5000 ] ||
             fail exec"#,
     },
     Kind {
         name: "sftp",
         script: r#"head -c 300K /dev/urandom >up.$I
-            (echo "put up.$I up.$I"; sleep 40
-            echo "get up.$I down.$I"; echo "rm up.$I"; sleep 30) |
+            (echo "put up.$I up.$I"; sleep $((T / 2))
+            echo "get up.$I down.$I"; echo "rm up.$I"; sleep $((T / 2))) |
                 sftp -q -F "$C" "$H" >/dev/null 2>err.$I || fail sftp "$(cat err.$I)"
             cmp -s up.$I down.$I || fail "sftp: the file is another""#,
     },
     Kind {
         name: "forwarding",
-        script: r#"sleep 70 | ssh -F "$C" -W "$TO" "$H" | head -c 4 | grep -q SSH- ||
+        script: r#"sleep $T | ssh -F "$C" -W "$TO" "$H" | head -c 4 | grep -q SSH- ||
             fail forwarding"#,
     },
     Kind {
         name: "rekeying",
         script: r#"[ "$(ssh -F "$C" -o RekeyLimit=256K "$H" \
-            'for i in 1 2 3 4 5 6; do head -c 500000 /dev/zero; sleep 10; done' </dev/null |
-            wc -c)" = 3000000 ] || fail rekeying"#,
+            "for i in 1 2 3 4 5 6; do head -c 500000 /dev/zero; sleep $((T / 6)); done" \
+            </dev/null | wc -c)" = 3000000 ] || fail rekeying"#,
     },
     Kind {
         name: "vanishing",
-        script: r#"timeout -s KILL 4$((I % 10)) ssh -F "$C" "$H" \
+        script: r#"timeout -s KILL "$T" ssh -F "$C" "$H" \
             'while :; do head -c 50000 /dev/zero; sleep 1; done' </dev/null >/dev/null
             [ $? = 137 ] || fail "it ended before it vanished""#,
     },
@@ -100,6 +110,7 @@ const SEAT: &str = r#"fail() { echo "seat $I: $*" >&2; exit 1; }
 cd "$D" || exit 1
 runs=0
 until [ -e over ]; do
+T=$(shuf -i RUN_S -n 1)
 SCRIPT
 runs=$((runs + 1))
 done
@@ -124,12 +135,24 @@ impl Look {
 /// or where the daemon grows after the first third of the time.
 pub(in crate::bench) fn soak(minutes: u32) -> Result<()> {
     let world = World::router()?;
+    renice(LOAD_NICENESS, &[std::process::id()])?;
     let mut stage = Stage::start(&world, SEATS * 2)?;
+    renice(0, &stage.threads()?)?;
     let time = Duration::from_secs(60) * minutes;
     match run(&stage, time) {
         Ok(()) => stage.proxyd.stop(),
         Err(error) => Err(error.context(complaints(&stage)?)),
     }
+}
+
+/// Sets the niceness of these threads; what they start from now on has the same.
+fn renice(niceness: u8, threads: &[u32]) -> Result<()> {
+    let mut command = Command::new("renice");
+    command.arg("-n").arg(niceness.to_string()).arg("-p");
+    command.args(threads.iter().map(u32::to_string));
+    let done = command.output().context("cannot run renice")?;
+    ensure!(done.status.success(), "renice: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
 }
 
 /// The last that the daemon has complained of.
@@ -191,7 +214,7 @@ fn take_seats(stage: &Stage<'_>) -> Result<Vec<(&'static str, Process)>> {
         } else {
             Subject::Recorded
         };
-        let script = SEAT.replace("SCRIPT", kind.script);
+        let script = SEAT.replace("RUN_S", RUN_S).replace("SCRIPT", kind.script);
         let call = stage.script(subject, &script)?.env("I", &number.to_string());
         let call = call.env("D", &directory).env("TO", &format!("{server}:{port}"));
         seats.push((kind.name, call.start()?));

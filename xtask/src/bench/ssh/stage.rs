@@ -111,6 +111,11 @@ impl<'w> Stage<'w> {
         Ok((usage::threads(self.pid)?, usage::descriptors(self.pid)?))
     }
 
+    /// The daemon's threads.
+    pub(super) fn threads(&self) -> Result<Vec<u32>> {
+        usage::thread_ids(self.pid)
+    }
+
     /// Fails unless as many sessions are live.
     pub(super) fn expect_live(&self, expected: u16) -> Result<()> {
         let live = self.proxyd.live_sessions()?.len();
