@@ -65,6 +65,8 @@ mod ssh_transport;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod store;
+#[cfg(test)]
 mod steering_attacks;
 #[cfg(test)]
 mod steering_changes;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use e2e::proxyd::{Proxyd, make_identity};
 use e2e::wait::wait_for;
 use e2e::world::{Family, Host, World};
+use proxyd::config::Database;
 use proxyd::session::row::{ACTIVE, SessionRow};
 use proxyd::store::Store;
 use proxyd::store::sessions::EventRow;
@@ -168,7 +169,8 @@ impl Records {
     /// Of this gateway, which has run before, from its first session on.
     pub(crate) fn new(proxyd: &Proxyd<'_>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let store = runtime.block_on(Store::open(&proxyd.database())).unwrap();
+        let store =
+            runtime.block_on(Store::open(&Database::Sqlite(proxyd.database()), "test")).unwrap();
         Self { runtime, store, seen: BTreeSet::new() }
     }
 

@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 use crate::ebpf;
 
 /// Debian packages, and what each is for.
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 25] = [
     ("build-essential", "compiles the C and assembler parts of the crypto library"),
     ("dropbear-bin", "another client and another server of the tests"),
     ("git", "repositories over SSH in the tests"),
@@ -28,6 +28,7 @@ const PACKAGES: [(&str, &str); 24] = [
     ("openssh-client", "the real client of the tests"),
     ("openssh-server", "the real server of the tests"),
     ("openssh-sftp-server", "file transfers in the tests"),
+    ("postgresql", "the database of several nodes in the tests"),
     ("procps", "kernel settings of the tests"),
     ("putty-tools", "another client of the tests"),
     ("python3-gssapi", "Kerberos of a client of the tests"),

@@ -30,7 +30,7 @@ use self::running::{End, Operators, Running};
 use self::signals::Signals;
 use self::take_over::TakeOver;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::control::{self, Desk};
 use crate::handover::Handed;
 use crate::presence::Presence;
@@ -153,8 +153,12 @@ async fn build(
     pairs: HeldPairs,
 ) -> anyhow::Result<(Arc<Gateway>, Others)> {
     let storage = &config.storage;
-    let files = [&storage.database, &storage.control_socket, &storage.signing_key_file];
-    for directory in files.into_iter().filter_map(|file| file.parent()) {
+    let database = match &storage.database {
+        Database::Sqlite(file) => Some(file),
+        Database::Postgres { .. } => None,
+    };
+    let files = [&storage.control_socket, &storage.signing_key_file].into_iter().chain(database);
+    for directory in files.filter_map(|file| file.parent()) {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("cannot make the directory {}", directory.display()))?;
     }
@@ -162,7 +166,7 @@ async fn build(
     let recordings = Recordings::open(clock, storage, lock, tasks.clone())?;
     let presence = Presence::announce(&storage.spool.join(DAEMONS))
         .with_context(|| format!("cannot use the spool {}", storage.spool.display()))?;
-    let store = Store::open(&storage.database).await?;
+    let store = Store::open(&storage.database, &storage.node).await?;
     let saver = store.saver(presence.id(), tasks.clone());
     let public = &storage.control_socket;
     let others = Others::new(clock, presence, store.clone(), recordings.clone(), public);

@@ -52,6 +52,7 @@ fn mode_keys(old: &SteeringMode, new: &SteeringMode) -> Vec<&'static str> {
 fn storage_keys(old: &Storage, new: &Storage) -> Vec<&'static str> {
     differing(&[
         ("storage.database", old.database == new.database),
+        ("storage.node", old.node == new.node),
         ("storage.trails", old.trails == new.trails),
         ("storage.spool", old.spool == new.spool),
         ("storage.control_socket", old.control_socket == new.control_socket),

@@ -1,7 +1,5 @@
 //! Values of the file that have a form of their own: a word or a table, a URL, a time zone.
 
-use std::path::PathBuf;
-
 use ipnet::IpNet;
 use proxyd_policy::connection::SourcePolicy;
 use proxyd_policy::net::{Host, HostName, HostPattern};
@@ -360,68 +358,4 @@ impl Value for Zone {
     fn write(&self) -> Option<String> {
         Some(quote(&self.0))
     }
-}
-
-/// The file of the database.
-#[derive(Clone, Debug)]
-pub(crate) struct DatabaseUrl(pub(crate) PathBuf);
-
-/// The start of a URL of an `SQLite` file.
-const SQLITE: &str = "sqlite://";
-
-impl Value for DatabaseUrl {
-    fn describe() -> String {
-        "URL, \"sqlite://path\"".to_owned()
-    }
-
-    fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
-        read_url(node, SQLITE, "postgres://", problems).map(Self)
-    }
-
-    fn write(&self) -> Option<String> {
-        Some(quote(&format!("{SQLITE}{}", self.0.display())))
-    }
-}
-
-/// The directory of finished trails.
-#[derive(Clone, Debug)]
-pub(crate) struct TrailsUrl(pub(crate) PathBuf);
-
-/// The start of a URL of a local file.
-const FILE: &str = "file://";
-
-impl Value for TrailsUrl {
-    fn describe() -> String {
-        "URL, \"file://path\"".to_owned()
-    }
-
-    fn read(node: &Node<'_>, problems: &mut Problems) -> Option<Self> {
-        read_url(node, FILE, "s3://", problems).map(Self)
-    }
-
-    fn write(&self) -> Option<String> {
-        Some(quote(&format!("{FILE}{}", self.0.display())))
-    }
-}
-
-/// Reads the path behind `scheme`; a URL of the scheme `later` is known, but not by this version.
-///
-/// No error shows the URL, because URLs of databases hold passwords.
-fn read_url(
-    node: &Node<'_>,
-    scheme: &str,
-    later: &str,
-    problems: &mut Problems,
-) -> Option<PathBuf> {
-    let text = node.text(problems, &format!("a URL (string) that starts with {scheme}"))?;
-    if text.starts_with(later) {
-        node.error(problems, format!("{later} is not yet supported by this version"));
-        return None;
-    }
-    let path = text.strip_prefix(scheme).unwrap_or_default();
-    if path.is_empty() || path.contains(['?', '#', '\0']) {
-        node.error(problems, format!("not a URL of the form {scheme}path"));
-        return None;
-    }
-    Some(PathBuf::from(path))
 }

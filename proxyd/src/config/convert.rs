@@ -27,11 +27,12 @@ use super::choice::{
 use super::entries::Entries;
 use super::file;
 use super::keys::{PublicKeyLine, Recipient};
+use super::place::DatabaseUrl;
 use super::report::Problems;
 use super::section::Field;
 use super::semantic;
 use super::value::{FilePath, Int, Name, Node, NonEmpty, Value as _};
-use super::{Limits, Steering, SteeringMode, Storage};
+use super::{Database, Limits, Steering, SteeringMode, Storage};
 
 /// What a connection policy without settings policy uses: every default of that section.
 const DEFAULT_SETTINGS: &str = "name = \"default\"\nprotocol = \"ssh\"\n";
@@ -359,14 +360,36 @@ pub(super) fn limits(section: &file::Limits) -> Option<Limits> {
 }
 
 /// Where state and evidence go.
-pub(super) fn storage(directory: &Path, section: &file::Storage) -> Option<Storage> {
+pub(super) fn storage(
+    directory: &Path,
+    section: &file::Storage,
+    problems: &mut Problems,
+) -> Option<Storage> {
+    let password_file = secret_file(directory, &section.database_password_file, problems)?;
+    let database = match (section.database.get()?, password_file) {
+        (DatabaseUrl::Sqlite(path), None) => Database::Sqlite(directory.join(path)),
+        (DatabaseUrl::Sqlite(_), Some(_)) => {
+            let field = &section.database_password_file;
+            problems.error(&field.span, &field.key, "a file of SQLite has no password");
+            return None;
+        }
+        (DatabaseUrl::Postgres(url), password_file) => {
+            Database::Postgres { url: url.clone(), password_file }
+        }
+    };
     Some(Storage {
-        database: directory.join(&section.database.get()?.0),
+        database,
+        node: section.node.get()?.as_ref().map_or_else(host_name, |name| name.0.clone()),
         trails: directory.join(&section.trails.get()?.0),
         spool: path(directory, &section.spool)?,
         control_socket: path(directory, &section.control_socket)?,
         signing_key_file: path(directory, &section.signing_key_file)?,
     })
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_default()
 }
 
 fn names(field: &Field<Vec<Name>>) -> Option<Vec<String>> {

@@ -14,10 +14,11 @@ use proxyd_policy::time::Window;
 
 use super::FastPath;
 use super::choice::{
-    Cipher, DatabaseUrl, Gateway, GatewayMethodKind, GatewayRequire, Interface, Kex, Mac, Mode,
-    Source, StoreKind, Target, TrailsUrl, Zone,
+    Cipher, Gateway, GatewayMethodKind, GatewayRequire, Interface, Kex, Mac, Mode, Source,
+    StoreKind, Target, Zone,
 };
 use super::keys::{Argon2idHash, Banner, PublicKeyLine, Recipient, Version};
+use super::place::{DatabaseUrl, TrailsUrl};
 use super::section::Need::{Inside, Or, Required};
 use super::section::section;
 use super::value::{FilePath, Int, Name, NonEmpty, Port, Realm, Size};
@@ -153,8 +154,18 @@ section! {
 section! {
     /// Where state and evidence go.
     Storage {
-        /// The catalogue of sessions and the known host keys, as the URL of a file.
-        database: DatabaseUrl = Or(DatabaseUrl(PathBuf::from("/var/lib/proxyd/proxyd.db")));
+        /// The catalogue of sessions and the known host keys: a file of `SQLite`, or a database of
+        /// a `PostgreSQL` server (14 or later) that several nodes share. Its URL may have `sslmode`
+        /// ("prefer" unless set; "verify-full" where the network is not trusted), `sslrootcert`,
+        /// `sslcert`, `sslkey`, and `host` with the directory of a Unix socket.
+        database: DatabaseUrl = Or(DatabaseUrl::Sqlite(PathBuf::from(
+            "/var/lib/proxyd/proxyd.db",
+        )));
+        /// The password for a `PostgreSQL` server, in a file of its own that nobody else can read.
+        database_password_file: Option<FilePath> = Or(None);
+        /// The name of this gateway among the nodes that share a database; must not change while
+        /// it has sessions or trails in its spool. Without one, the machine's host name.
+        node: Option<Name> = Or(None);
         /// The directory where finished trails are kept, as a URL.
         trails: TrailsUrl = Or(TrailsUrl(PathBuf::from("/var/lib/proxyd/trails")));
         /// The directory where a trail is written while its session runs.

@@ -11,12 +11,14 @@ mod entries;
 mod file;
 mod files;
 mod keys;
+mod place;
 mod resolve;
 mod section;
 mod semantic;
 mod value;
 mod words;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use proxyd_policy::connection::OnProxyDown;
 use proxyd_policy::gateway::PublicKey;
 use proxyd_policy::time::{LocalTime, Weekday};
 use toml::de::DeTable;
+use url::Url;
 
 use report::Report;
 
@@ -133,11 +136,36 @@ pub struct Limits {
     pub takeover_drain_timeout: Option<Duration>,
 }
 
+/// Where the database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// A file of `SQLite`.
+    Sqlite(PathBuf),
+    /// A database of a `PostgreSQL` server.
+    Postgres {
+        /// Its URL, which holds no password.
+        url: Url,
+        /// The file with the password.
+        password_file: Option<PathBuf>,
+    },
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres { url, password_file: _ } => write!(f, "{url}"),
+        }
+    }
+}
+
 /// Where state and evidence go; every path is absolute if the path of the file was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
-    /// The file of the `SQLite` database.
-    pub database: PathBuf,
+    /// The database.
+    pub database: Database,
+    /// The name of this gateway among those that share the database.
+    pub node: String,
     /// The directory of finished trails.
     pub trails: PathBuf,
     /// The directory of trails that are being written.

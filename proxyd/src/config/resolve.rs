@@ -66,7 +66,8 @@ fn resolve_file(directory: &Path, file: &File, problems: &mut Problems) -> Optio
     semantic::check_signing(&file.audit_policy, problems);
     let steering = file.steering.get().and_then(|section| convert::steering(directory, section));
     let limits = file.limits.get().and_then(convert::limits);
-    let storage = file.storage.get().and_then(|section| convert::storage(directory, section));
+    let storage = file.storage.get();
+    let storage = storage.and_then(|section| convert::storage(directory, section, problems));
     Some(Resolved {
         steering: steering?,
         limits: limits?,

@@ -8,7 +8,7 @@ use proxyd_policy::settings::{HostKeyCheck, Rekey};
 use proxyd_policy::time::Weekday;
 
 use super::report::{Problem, Report};
-use super::{Config, SteeringMode, check, control_socket, load, local_time};
+use super::{Config, Database, SteeringMode, check, control_socket, load, local_time};
 
 /// A file that uses every kind of section, without problems.
 const GOOD: &str = r#"
@@ -158,7 +158,7 @@ fn a_whole_file() {
     );
     assert_eq!(config.limits.sessions, 20_000);
     assert_eq!(config.storage.spool, Path::new("/etc/proxyd/spool"));
-    assert_eq!(config.storage.database, Path::new("/var/lib/proxyd/proxyd.db"));
+    assert_eq!(config.storage.database, Database::Sqlite("/var/lib/proxyd/proxyd.db".into()));
     let [admins, by_name] = config.policy.connection_policies.as_slice() else {
         panic!("{:?}", config.policy);
     };
@@ -408,10 +408,11 @@ const CHANGES: &[(&str, &str, &str, &str)] = &[
         "connection_policy[0].target: this target has keys of its own",
     ),
     (
-        "later database",
+        "password of the database",
         "spool = \"spool\"",
         "database = \"postgres://u:p@h/d\"",
-        "storage.database: postgres:// is not yet supported by this version",
+        "storage.database: a password does not belong into this file; put the password into a \
+         file and name it in database_password_file",
     ),
     (
         "long interface",

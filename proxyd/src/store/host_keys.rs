@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use sqlx::Row as _;
+use sqlx::{AnyConnection, Row as _};
 use thiserror::Error as ThisError;
 
-use super::{Store, StoreError, failed};
+use super::connect::Kind;
+use super::{Store, StoreError, failed, to_i64, to_u64};
 
 /// A host key of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Store {
         algorithm: &str,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let doing = "read the host key for clients";
-        sqlx::query("SELECT pkcs8 FROM shown_host_key WHERE server = ? AND algorithm = ?")
+        sqlx::query("SELECT pkcs8 FROM shown_host_key WHERE server = $1 AND algorithm = $2")
             .bind(server.to_string())
             .bind(algorithm)
             .fetch_optional(&self.readers)
@@ -70,8 +71,9 @@ impl Store {
         pkcs8: &[u8],
     ) -> Result<Vec<u8>, StoreError> {
         let doing = "write the host key for clients";
-        let statement = "INSERT INTO shown_host_key (server, algorithm, pkcs8) VALUES (?, ?, ?) \
-             ON CONFLICT DO UPDATE SET pkcs8 = pkcs8 RETURNING pkcs8";
+        let statement = "INSERT INTO shown_host_key (server, algorithm, pkcs8) VALUES ($1, $2, $3) \
+             ON CONFLICT (server, algorithm) DO UPDATE SET pkcs8 = shown_host_key.pkcs8 \
+             RETURNING pkcs8";
         sqlx::query(statement)
             .bind(server.to_string())
             .bind(algorithm)
@@ -85,7 +87,7 @@ impl Store {
     /// The keys by which `server` is known.
     pub async fn known_keys(&self, server: SocketAddr) -> Result<Vec<KnownKey>, StoreError> {
         let doing = "read the known host keys";
-        sqlx::query("SELECT algorithm, blob FROM known_host_key WHERE server = ?")
+        sqlx::query("SELECT algorithm, blob FROM known_host_key WHERE server = $1")
             .bind(server.to_string())
             .fetch_all(&self.readers)
             .await
@@ -110,16 +112,20 @@ impl Store {
         learned_ns: u64,
     ) -> Result<bool, StoreError> {
         let statement = "INSERT INTO known_host_key (server, algorithm, blob, learned_ns) \
-             SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS \
-             (SELECT 1 FROM known_host_key WHERE server = ?1)";
+             SELECT $1, $2, $3, $4 WHERE NOT EXISTS \
+             (SELECT 1 FROM known_host_key WHERE server = $1)";
+        let doing = "learn the host key";
+        let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
+        self.lock_known_keys(&mut transaction).await.map_err(failed(doing))?;
         let result = sqlx::query(statement)
             .bind(server.to_string())
             .bind(&key.algorithm)
             .bind(&key.blob)
-            .bind(i64::try_from(learned_ns).unwrap_or(i64::MAX))
-            .execute(&self.writer)
+            .bind(to_i64(learned_ns))
+            .execute(&mut *transaction)
             .await
-            .map_err(failed("learn the host key"))?;
+            .map_err(failed(doing))?;
+        transaction.commit().await.map_err(failed(doing))?;
         Ok(result.rows_affected() == 1)
     }
 
@@ -141,7 +147,7 @@ impl Store {
                         algorithm: row.try_get("algorithm").map_err(failed(doing))?,
                         blob: row.try_get("blob").map_err(failed(doing))?,
                     },
-                    learned_ns: u64::try_from(learned_ns).unwrap_or_default(),
+                    learned_ns: to_u64(learned_ns),
                 })
             })
             .collect()
@@ -149,7 +155,7 @@ impl Store {
 
     /// Forgets every key of `server`; gives how many there were.
     pub async fn forget_keys(&self, server: SocketAddr) -> Result<u64, StoreError> {
-        let result = sqlx::query("DELETE FROM known_host_key WHERE server = ?")
+        let result = sqlx::query("DELETE FROM known_host_key WHERE server = $1")
             .bind(server.to_string())
             .execute(&self.writer)
             .await
@@ -165,16 +171,18 @@ impl Store {
     ) -> Result<usize, ImportError> {
         let doing = "import known host keys";
         let statement = "INSERT INTO known_host_key (server, algorithm, blob, learned_ns) \
-             VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING";
-        let same = "SELECT 1 FROM known_host_key WHERE server = ? AND algorithm = ? AND blob = ?";
+             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+        let same = "SELECT 1 FROM known_host_key \
+             WHERE server = $1 AND algorithm = $2 AND blob = $3";
         let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
+        self.lock_known_keys(&mut transaction).await.map_err(failed(doing))?;
         let mut added = 0;
         for (server, key) in keys {
             let inserted = sqlx::query(statement)
                 .bind(server.to_string())
                 .bind(&key.algorithm)
                 .bind(&key.blob)
-                .bind(i64::try_from(learned_ns).unwrap_or(i64::MAX))
+                .bind(to_i64(learned_ns))
                 .execute(&mut *transaction)
                 .await
                 .map_err(failed(doing))?;
@@ -197,16 +205,25 @@ impl Store {
         transaction.commit().await.map_err(failed(doing))?;
         Ok(added)
     }
+
+    /// Lets no other node learn a key until the transaction ends: two first connections to a server
+    /// would each see that it has none. `SQLite` has one writer at a time anyway.
+    async fn lock_known_keys(&self, transaction: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        match self.kind {
+            Kind::Sqlite => Ok(()),
+            Kind::Postgres => {
+                let statement = "LOCK TABLE known_host_key IN SHARE ROW EXCLUSIVE MODE";
+                sqlx::query(statement).execute(transaction).await.map(drop)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sessions::tests::open_in;
     use crate::task::Group;
-
-    async fn store(directory: &tempfile::TempDir) -> Store {
-        Store::open(&directory.path().join("test.db")).await.unwrap()
-    }
 
     fn key(number: u8) -> KnownKey {
         KnownKey { algorithm: "ssh-ed25519".to_owned(), blob: vec![number] }
@@ -216,7 +233,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn of_twenty_first_keys_one_is_learned() {
         let directory = tempfile::tempdir().unwrap();
-        let store = store(&directory).await;
+        let store = open_in(&directory).await;
         let server: SocketAddr = "10.2.0.9:22".parse().unwrap();
         let (group, (learned, mut results)) = (Group::new(), tokio::sync::mpsc::channel(RACERS));
         for number in 0..20 {
@@ -244,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_kind_of_key_is_not_learned_by_itself() {
         let directory = tempfile::tempdir().unwrap();
-        let store = store(&directory).await;
+        let store = open_in(&directory).await;
         let server: SocketAddr = "10.2.0.9:22".parse().unwrap();
         assert!(store.learn_key(server, &key(1), 1).await.unwrap());
         let other = KnownKey { algorithm: "ssh-rsa".to_owned(), blob: vec![2] };
@@ -256,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn keys_are_imported_all_or_none() {
         let directory = tempfile::tempdir().unwrap();
-        let store = store(&directory).await;
+        let store = open_in(&directory).await;
         let servers = ["10.2.0.9:22", "[fd00::9]:22"].map(|text| text.parse().unwrap());
         let [one, two] = servers;
         let rsa = KnownKey { algorithm: "ssh-rsa".to_owned(), blob: vec![9] };
@@ -281,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_shown_key_stays() {
         let directory = tempfile::tempdir().unwrap();
-        let store = store(&directory).await;
+        let store = open_in(&directory).await;
         let server: SocketAddr = "[fd00::9]:22".parse().unwrap();
         assert_eq!(store.shown_key(server, "ssh-rsa").await.unwrap(), None);
         assert_eq!(store.keep_shown_key(server, "ssh-rsa", b"one").await.unwrap(), b"one");

@@ -4,45 +4,47 @@ pub mod host_keys;
 pub mod saver;
 pub mod sessions;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod connect;
 
-use sqlx::ConnectOptions as _;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sqlx::AnyPool;
+use sqlx::migrate::MigrateError;
 use thiserror::Error as ThisError;
 
-/// The schema, as steps.
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
-
-/// How long a statement waits for another one's lock.
-const BUSY_LIMIT: Duration = Duration::from_secs(10);
-
-/// Connections for reading; `SQLite` has one writer however many there are.
-const READERS_MAX: u32 = 4;
+use self::connect::Kind;
 
 /// Why the database cannot be used.
 #[derive(Debug, ThisError)]
 pub enum StoreError {
     /// It cannot be opened.
-    #[error("cannot open the database {path}")]
+    #[error("cannot open the database {place}")]
     Open {
-        /// Its file.
-        path: PathBuf,
+        /// Its file or URL.
+        place: String,
         /// Why.
         #[source]
         source: sqlx::Error,
     },
     /// Its schema is newer than this program, or a step failed.
-    #[error("cannot bring the schema of the database {path} up to date")]
+    #[error("cannot bring the schema of the database {place} up to date")]
     Migrate {
-        /// Its file.
-        path: PathBuf,
+        /// Its file or URL.
+        place: String,
         /// Why.
         #[source]
         source: MigrateError,
+    },
+    /// The file with the password of the database cannot be used.
+    #[error("cannot read the password of the database from {}", .file.display())]
+    Password {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// A statement failed.
     #[error("cannot {doing}")]
@@ -78,65 +80,79 @@ impl StoreError {
     fn is_about_the_data(&self) -> bool {
         match self {
             Self::Statement { source: sqlx::Error::Database(error), .. } => {
-                let code = error.code().and_then(|code| code.parse::<u32>().ok());
-                code.is_some_and(|code| code & 0xff == SQLITE_CONSTRAINT)
+                error.code().is_some_and(|code| is_about_the_data(&code))
             }
             Self::Damaged { .. } => true,
             Self::Statement { .. }
             | Self::Open { .. }
             | Self::Migrate { .. }
+            | Self::Password { .. }
             | Self::Unavailable { .. }
             | Self::Interrupted { .. } => false,
         }
     }
 }
 
-/// The code of a constraint that was violated; extended codes have it in their lowest byte.
+/// Bytes of an `SQLSTATE`, as `PostgreSQL` tells it; codes of `SQLite` are shorter numbers.
+const SQLSTATE_BYTES: usize = 5;
+
+/// Classes of `SQLSTATE`: data exception, violation of a constraint.
+const SQLSTATE_DATA: [&str; 2] = ["22", "23"];
+
+/// The code of a violated constraint in `SQLite`; extended codes have it in their lowest byte.
 const SQLITE_CONSTRAINT: u32 = 19;
 
-/// The database; a clone is the same one.
-#[derive(Debug, Clone)]
-pub struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
-}
-
-impl Store {
-    /// Opens the database, makes it where there is none, and brings its schema up to date.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A verdict that was written must outlive a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_LIMIT)
-            .disable_statement_logging();
-        let writer = pool(path, options.clone(), 1).await?;
-        MIGRATIONS
-            .run(&writer)
-            .await
-            .map_err(|source| StoreError::Migrate { path: path.into(), source })?;
-        let readers = pool(path, options.read_only(true), READERS_MAX).await?;
-        Ok(Self { writer, readers })
+fn is_about_the_data(code: &str) -> bool {
+    if code.len() == SQLSTATE_BYTES {
+        return SQLSTATE_DATA.iter().any(|class| code.starts_with(class));
     }
+    code.parse::<u32>().is_ok_and(|code| code & 0xff == SQLITE_CONSTRAINT)
 }
 
-async fn pool(
-    path: &Path,
-    options: SqliteConnectOptions,
-    connections: u32,
-) -> Result<SqlitePool, StoreError> {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(BUSY_LIMIT)
-        .connect_with(options)
-        .await
-        .map_err(|source| StoreError::Open { path: path.to_owned(), source })
+/// The database; a clone is the same one.
+///
+/// Statements are written in the SQL that both kinds of database know, with numbered parameters.
+#[derive(Clone)]
+pub struct Store {
+    writer: AnyPool,
+    readers: AnyPool,
+    kind: Kind,
+    /// Which of the nodes that share the database this one is.
+    node: Arc<str>,
+}
+
+impl fmt::Debug for Store {
+    /// Without the pools: their options hold the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("kind", &self.kind)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An error of a statement that was `doing` something.
 fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
     move |source| StoreError::Statement { doing, source }
+}
+
+/// The parameters of `rows` rows of `columns` values each: `($1, $2), ($3, $4)`.
+fn parameters(rows: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let first = row * columns + 1;
+        let numbers: Vec<String> =
+            (first..first + columns).map(|number| format!("${number}")).collect();
+        format!("({})", numbers.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
+/// Nanoseconds since 1970 fit until the year 2262; counts and sizes fit too.
+fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number that was written by [`to_i64`].
+fn to_u64(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
 }

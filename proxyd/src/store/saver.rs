@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::sqlite::SqlitePool;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe};
 use tokio::sync::oneshot;
 use tracing::error;
 use uuid::Uuid;
 
-use super::{Store, StoreError, failed};
+use super::{Store, StoreError, failed, parameters, to_i64};
 use crate::session::event::Timed;
 use crate::session::row::SessionRow;
 use crate::task::Group;
@@ -21,8 +22,14 @@ use crate::task::Group;
 /// Sessions in one transaction: a thousand variables, far below `SQLite`'s 32,766.
 const SAVES_MAX: usize = 64;
 
-/// Events of one statement: four variables each.
+/// Events of one statement.
 const EVENTS_MAX: usize = 1_024;
+
+/// Values of an event.
+const EVENT_COLUMNS: usize = 4;
+
+/// Values of a session's row.
+const SESSION_COLUMNS: usize = 16;
 
 /// Events after which a transaction takes no further session: other writers have their turn.
 const EVENTS_OF_SAVES_MAX: usize = 4_096;
@@ -33,7 +40,7 @@ const DOING: &str = "write the session";
 /// Writes the sessions of one daemon; a clone is the same one.
 #[derive(Debug, Clone)]
 pub struct Saver {
-    writer: SqlitePool,
+    store: Store,
     /// Whose sessions they are.
     daemon: Arc<str>,
     tasks: Group,
@@ -62,7 +69,7 @@ impl Store {
     #[must_use]
     pub fn saver(&self, daemon: Uuid, tasks: Group) -> Saver {
         let daemon = daemon.to_string().into();
-        Saver { writer: self.writer.clone(), daemon, tasks, waiting: Arc::default() }
+        Saver { store: self.clone(), daemon, tasks, waiting: Arc::default() }
     }
 }
 
@@ -153,21 +160,18 @@ impl Writing {
 
     async fn write(&self, saves: &[Save]) -> Result<(), StoreError> {
         let events = rows(saves)?;
-        let mut transaction = self.saver.writer.begin().await.map_err(failed(DOING))?;
+        let mut transaction = self.saver.store.writer.begin().await.map_err(failed(DOING))?;
         self.upsert(saves, &mut transaction).await.map_err(failed(DOING))?;
         for events in events.chunks(EVENTS_MAX) {
-            let mut insert =
-                QueryBuilder::<Sqlite>::new("INSERT INTO event (session, at_ns, name, fields) ");
-            insert.push_values(events, |mut row, event| {
-                row.push_bind(&event.session).push_bind(event.at_ns);
-                row.push_bind(event.name).push_bind(&event.fields);
-            });
-            insert
-                .build()
-                .persistent(false)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed(DOING))?;
+            let mut statement =
+                "INSERT INTO event (session, at_ns, name, fields) VALUES ".to_owned();
+            statement.push_str(&parameters(events.len(), EVENT_COLUMNS));
+            let mut insert = query(statement);
+            for event in events {
+                insert = insert.bind(&event.session).bind(event.at_ns);
+                insert = insert.bind(event.name).bind(&event.fields);
+            }
+            insert.execute(&mut *transaction).await.map_err(failed(DOING))?;
         }
         transaction.commit().await.map_err(failed(DOING))
     }
@@ -175,23 +179,14 @@ impl Writing {
     async fn upsert(
         &self,
         saves: &[Save],
-        connection: &mut SqliteConnection,
+        connection: &mut AnyConnection,
     ) -> Result<(), sqlx::Error> {
-        let mut upsert = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO session (id, started_ns, ended_ns, protocol, policy, client, \
-             original_destination, target, gateway_user, remote_user, trail, trail_hash, outcome, \
-             reason, daemon) ",
-        );
-        upsert.push_values(saves, |mut values, Save { row, .. }| {
-            values.push_bind(row.id.to_string()).push_bind(to_i64(row.started_ns));
-            values.push_bind(row.ended_ns.map(to_i64)).push_bind(&row.protocol);
-            values.push_bind(&row.policy).push_bind(&row.client);
-            values.push_bind(&row.original_destination).push_bind(&row.target);
-            values.push_bind(&row.gateway_user).push_bind(&row.remote_user);
-            values.push_bind(&row.trail).push_bind(&row.trail_hash);
-            values.push_bind(&row.outcome).push_bind(&row.reason).push_bind(&*self.saver.daemon);
-        });
-        upsert.push(
+        let mut statement = "INSERT INTO session (id, started_ns, ended_ns, protocol, policy, \
+             client, original_destination, target, gateway_user, remote_user, trail, trail_hash, \
+             outcome, reason, daemon, node) VALUES "
+            .to_owned();
+        statement.push_str(&parameters(saves.len(), SESSION_COLUMNS));
+        statement.push_str(
             " ON CONFLICT (id) DO UPDATE SET ended_ns = excluded.ended_ns, \
              policy = excluded.policy, target = excluded.target, \
              gateway_user = excluded.gateway_user, remote_user = excluded.remote_user, \
@@ -199,8 +194,24 @@ impl Writing {
              THEN session.trail_hash ELSE excluded.trail_hash END, \
              outcome = excluded.outcome, reason = excluded.reason",
         );
-        upsert.build().persistent(false).execute(connection).await.map(drop)
+        let mut upsert = query(statement);
+        for Save { row, .. } in saves {
+            upsert = upsert.bind(row.id.to_string()).bind(to_i64(row.started_ns));
+            upsert = upsert.bind(row.ended_ns.map(to_i64)).bind(&row.protocol);
+            upsert = upsert.bind(&row.policy).bind(&row.client);
+            upsert = upsert.bind(&row.original_destination).bind(&row.target);
+            upsert = upsert.bind(&row.gateway_user).bind(&row.remote_user);
+            upsert = upsert.bind(&row.trail).bind(&row.trail_hash);
+            upsert = upsert.bind(&row.outcome).bind(&row.reason);
+            upsert = upsert.bind(&*self.saver.daemon).bind(&*self.saver.store.node);
+        }
+        upsert.execute(connection).await.map(drop)
     }
+}
+
+/// A statement whose length depends on how much waits: one that is not kept.
+fn query<'a>(statement: String) -> Query<'a, Any, AnyArguments> {
+    sqlx::query(AssertSqlSafe(statement)).persistent(false)
 }
 
 /// The first of these, as many as one transaction takes; never none.
@@ -250,18 +261,13 @@ fn rows(saves: &[Save]) -> Result<Vec<EventValues>, StoreError> {
     Ok(rows)
 }
 
-/// Nanoseconds since 1970 fit until the year 2262.
-pub(super) fn to_i64(ns: u64) -> i64 {
-    i64::try_from(ns).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::session::event::Event;
-    use crate::store::sessions::tests::row;
+    use crate::store::sessions::tests::{open_in, row};
 
     /// More than one transaction takes.
     const MANY: usize = 3 * SAVES_MAX;
@@ -272,7 +278,7 @@ mod tests {
     }
 
     async fn open(directory: &tempfile::TempDir) -> (Store, Saver, Group) {
-        let store = Store::open(&directory.path().join("test.db")).await.unwrap();
+        let store = open_in(directory).await;
         let tasks = Group::new();
         let saver = store.saver(Uuid::now_v7(), tasks.clone());
         (store, saver, tasks)

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use super::saver::to_i64;
-use super::{Store, StoreError, failed};
+use super::{Store, StoreError, failed, to_i64, to_u64};
 use crate::session::row::{ACTIVE, SessionRow};
 
 /// An event as it is read back.
@@ -25,7 +24,7 @@ pub struct EventRow {
 impl Store {
     /// Keeps the hash that a trail ends with, found by the trail's file name.
     pub async fn keep_trail_hash(&self, trail: &str, hash: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE session SET trail_hash = ? WHERE trail = ?")
+        sqlx::query("UPDATE session SET trail_hash = $1 WHERE trail = $2")
             .bind(hash)
             .bind(trail)
             .execute(&self.writer)
@@ -37,8 +36,8 @@ impl Store {
     /// The newest sessions first, at most `count`.
     pub async fn sessions(&self, count: u32) -> Result<Vec<SessionRow>, StoreError> {
         let doing = "read the sessions";
-        sqlx::query("SELECT * FROM session ORDER BY started_ns DESC LIMIT ?")
-            .bind(count)
+        sqlx::query("SELECT * FROM session ORDER BY started_ns DESC LIMIT $1")
+            .bind(i64::from(count))
             .fetch_all(&self.readers)
             .await
             .map_err(failed(doing))?
@@ -51,7 +50,7 @@ impl Store {
     pub async fn events(&self, session: Uuid) -> Result<Vec<EventRow>, StoreError> {
         let doing = "read the session's events";
         let rows = sqlx::query(
-            "SELECT at_ns, name, fields FROM event WHERE session = ? ORDER BY at_ns, rowid",
+            "SELECT at_ns, name, fields FROM event WHERE session = $1 ORDER BY at_ns, id",
         )
         .bind(session.to_string())
         .fetch_all(&self.readers)
@@ -70,12 +69,15 @@ impl Store {
             .collect()
     }
 
-    /// Ends the rows that dead daemons left behind; gives how many there were. `living` are those
-    /// that still have sessions, this one included.
+    /// Ends the rows that dead daemons of this node left behind; gives how many there were.
+    /// `living` are those that still have sessions, this one included.
     pub async fn end_abandoned(&self, ended_ns: u64, living: &[Uuid]) -> Result<u64, StoreError> {
         let doing = "end abandoned sessions";
-        let daemons = sqlx::query("SELECT DISTINCT daemon FROM session WHERE outcome = ?")
+        let statement = "SELECT DISTINCT daemon FROM session \
+             WHERE outcome = $1 AND (node = $2 OR node = '')";
+        let daemons = sqlx::query(statement)
             .bind(ACTIVE)
+            .bind(&*self.node)
             .fetch_all(&self.writer)
             .await
             .map_err(failed(doing))?;
@@ -90,13 +92,14 @@ impl Store {
     }
 
     async fn end_all_of(&self, daemon: &str, ended_ns: u64) -> Result<u64, StoreError> {
-        let statement = "UPDATE session SET outcome = 'cut', ended_ns = ?, \
+        let statement = "UPDATE session SET outcome = 'cut', ended_ns = $1, \
              reason = 'the daemon ended without closing the session' \
-             WHERE outcome = ? AND daemon = ?";
+             WHERE outcome = $2 AND daemon = $3 AND (node = $4 OR node = '')";
         let result = sqlx::query(statement)
             .bind(to_i64(ended_ns))
             .bind(ACTIVE)
             .bind(daemon)
+            .bind(&*self.node)
             .execute(&self.writer)
             .await
             .map_err(failed("end abandoned sessions"))?;
@@ -104,7 +107,7 @@ impl Store {
     }
 }
 
-fn session_row(row: &SqliteRow) -> Result<SessionRow, StoreError> {
+fn session_row(row: &AnyRow) -> Result<SessionRow, StoreError> {
     let text =
         |column: &str| row.try_get::<String, _>(column).map_err(failed("read a session's row"));
     let number =
@@ -128,17 +131,19 @@ fn session_row(row: &SqliteRow) -> Result<SessionRow, StoreError> {
     })
 }
 
-fn to_u64(ns: i64) -> u64 {
-    u64::try_from(ns).unwrap_or_default()
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::Database;
     use crate::session::event::{Event, Timed};
     use crate::task::Group;
+
+    pub(in crate::store) async fn open_in(directory: &tempfile::TempDir) -> Store {
+        let file = directory.path().join("test.db");
+        Store::open(&Database::Sqlite(file), "test").await.unwrap()
+    }
 
     pub(in crate::store) fn row() -> SessionRow {
         SessionRow {
@@ -162,8 +167,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn rows_and_events_are_read_back_over_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("test.db");
-        let store = Store::open(&path).await.unwrap();
+        let store = open_in(&directory).await;
         let mut session = row();
         let saver = store.saver(Uuid::now_v7(), Group::new());
         saver.save(session.clone(), Vec::new()).await.unwrap();
@@ -177,7 +181,7 @@ pub(super) mod tests {
         saver.save(left.clone(), Vec::new()).await.unwrap();
         drop((store, saver));
 
-        let store = Store::open(&path).await.unwrap();
+        let store = open_in(&directory).await;
         assert_eq!(store.end_abandoned(11, &[]).await.unwrap(), 1);
         let rows = store.sessions(10).await.unwrap();
         assert_eq!(rows.iter().find(|row| row.id == session.id), Some(&session));
@@ -190,7 +194,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn only_the_rows_of_dead_daemons_are_ended() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("test.db")).await.unwrap();
+        let store = open_in(&directory).await;
         let (own, living, dead) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
         let mut rows = Vec::new();
         for daemon in [own, living, dead, dead] {
@@ -200,7 +204,7 @@ pub(super) mod tests {
             rows.push(row);
         }
         // Written before there was more than one daemon.
-        sqlx::query("UPDATE session SET daemon = '' WHERE id = ?")
+        sqlx::query("UPDATE session SET daemon = '' WHERE id = $1")
             .bind(rows[2].id.to_string())
             .execute(&store.writer)
             .await

@@ -3,6 +3,7 @@
 mod accounts;
 pub mod dropbear;
 pub mod kerberos;
+pub mod postgres;
 pub mod programs;
 pub mod ssh;
 pub mod sshd;

@@ -57,13 +57,13 @@ enum Command {
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     // A database that is made here is for its owner alone, as one that the gateway makes.
     umask(Mode::from_bits_truncate(0o077));
-    let database = config::load(&args.config)?.storage.database;
+    let storage = config::load(&args.config)?.storage;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
     runtime.block_on(async {
-        let store = Store::open(&database).await?;
+        let store = Store::open(&storage.database, &storage.node).await?;
         match &args.command {
             Command::List { json } => list(&store, *json, out).await,
             Command::Forget { server } => forget(&store, server, out).await,
