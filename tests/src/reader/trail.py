@@ -67,6 +67,12 @@ class Fields:
         except UnicodeDecodeError:
             raise Altered("a text is not UTF-8") from None
 
+    def long_text(self, longest):
+        try:
+            return self.blob(longest).decode()
+        except UnicodeDecodeError:
+            raise Altered("a screen is not UTF-8") from None
+
     def blob(self, longest):
         size = self.number(4)
         if size > longest:
@@ -290,6 +296,11 @@ KINDS = {
     },
     24: file_operation,
     25: lambda f: {"kind": "command", "command": shown(f.blob(131072))},
+    26: lambda f: {
+        "kind": "keyframe",
+        "size": [f.number(4), f.number(4)],
+        "screen": f.long_text(131072),
+    },
 }
 
 

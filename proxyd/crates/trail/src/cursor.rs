@@ -97,6 +97,18 @@ impl<'a> Cursor<'a> {
         str::from_utf8(bytes).map_err(|source| FieldError::NotUtf8 { field, offset, source })
     }
 
+    /// A four-byte length of at most `limit` and that many bytes of UTF-8.
+    pub(crate) fn long_text(
+        &mut self,
+        field: &'static str,
+        limit: usize,
+    ) -> Result<&'a str, FieldError> {
+        let length = self.length(field, limit)?;
+        let offset = self.offset;
+        let bytes = self.take(field, length)?;
+        str::from_utf8(bytes).map_err(|source| FieldError::NotUtf8 { field, offset, source })
+    }
+
     /// A four-byte length of at most `limit` and that many bytes.
     pub(crate) fn blob(
         &mut self,

@@ -147,6 +147,17 @@ pub enum Record<'a> {
         /// The command line.
         command: &'a [u8],
     },
+    /// What a channel's terminal showed at this time: a place to start from.
+    Keyframe {
+        /// Number of the channel.
+        channel: u32,
+        /// Width in characters.
+        columns: u32,
+        /// Height in rows.
+        rows: u32,
+        /// What makes a fresh terminal of this size show the same, at most [`DATA_BYTES_MAX`].
+        screen: &'a str,
+    },
     /// A remark for the reader.
     Note {
         /// The remark.
@@ -198,6 +209,7 @@ impl Record<'_> {
             Self::ExitSignal { .. } => EXIT_SIGNAL,
             Self::FileOperation { .. } => FILE_OPERATION,
             Self::Command { .. } => COMMAND,
+            Self::Keyframe { .. } => KEYFRAME,
             Self::Note { .. } => NOTE,
             Self::Gap { .. } => GAP,
         }
@@ -216,7 +228,8 @@ impl Record<'_> {
             | Self::ExitStatus { channel, .. }
             | Self::ExitSignal { channel, .. }
             | Self::FileOperation { channel, .. }
-            | Self::Command { channel, .. } => Some(*channel),
+            | Self::Command { channel, .. }
+            | Self::Keyframe { channel, .. } => Some(*channel),
             Self::Fact { .. } | Self::Event { .. } | Self::Note { .. } | Self::Gap { .. } => None,
         }
     }
@@ -270,6 +283,10 @@ impl Record<'_> {
             }
             Self::Command { channel: _, command } => {
                 put_blob(out, "command", command, DATA_BYTES_MAX)?;
+            }
+            Self::Keyframe { channel: _, columns, rows, screen } => {
+                put_size(out, *columns, *rows);
+                put_blob(out, "screen", screen.as_bytes(), DATA_BYTES_MAX)?;
             }
             Self::Note { text } => put_text(out, "note", text)?,
             Self::Gap { reason, dropped_bytes } => {
@@ -374,7 +391,7 @@ fn decode<'a>(cursor: &mut Cursor<'a>) -> Result<(u64, Record<'a>), FieldError> 
     let mut payload = cursor.nested("record payload", length)?;
     let record = match kind {
         FACT | EVENT | NOTE | GAP => decode_session(kind, &mut payload)?,
-        CHANNEL_OPEN..=COMMAND => decode_channel(kind, &mut payload)?,
+        CHANNEL_OPEN..=KEYFRAME => decode_channel(kind, &mut payload)?,
         value => {
             return Err(FieldError::Unknown { field: "record kind", offset: kind_offset, value });
         }
@@ -440,7 +457,13 @@ fn decode_channel<'a>(kind: u8, payload: &mut Cursor<'a>) -> Result<Record<'a>, 
             sha256: sha256(payload)?,
             result: payload.text("file result")?,
         },
-        _ => Record::Command { channel, command: payload.blob("command", DATA_BYTES_MAX)? },
+        COMMAND => Record::Command { channel, command: payload.blob("command", DATA_BYTES_MAX)? },
+        _ => Record::Keyframe {
+            channel,
+            columns: payload.u32("columns")?,
+            rows: payload.u32("rows")?,
+            screen: payload.long_text("screen", DATA_BYTES_MAX)?,
+        },
     })
 }
 
@@ -483,7 +506,7 @@ fn put_size(out: &mut Vec<u8>, columns: u32, rows: u32) {
     out.extend_from_slice(&rows.to_be_bytes());
 }
 
-// The kinds of records. `CHANNEL_OPEN` to `COMMAND` start with a channel number.
+// The kinds of records. `CHANNEL_OPEN` to `KEYFRAME` start with a channel number.
 const FACT: u8 = 1;
 const EVENT: u8 = 2;
 const NOTE: u8 = 3;
@@ -498,6 +521,7 @@ const EXIT_STATUS: u8 = 22;
 const EXIT_SIGNAL: u8 = 23;
 const FILE_OPERATION: u8 = 24;
 const COMMAND: u8 = 25;
+const KEYFRAME: u8 = 26;
 
 #[cfg(test)]
 mod tests {
@@ -556,6 +580,8 @@ mod tests {
                 result: "ok",
             },
             Record::Command { channel: 1, command: b"ls -l\xff" },
+            Record::Keyframe { channel: 1, columns: 80, rows: 24, screen: "\x1b[1m\u{e9}$ " },
+            Record::Keyframe { channel: 1, columns: 0, rows: u32::MAX, screen: "" },
             Record::Note { text: "remark" },
             Record::Gap { reason: "disk full", dropped_bytes: 7 },
         ]
@@ -607,15 +633,24 @@ mod tests {
         let event = encoded(&samples()[2]);
         let channel_open = encoded(&samples()[3]);
         let fact = encoded(&samples()[0]);
+        let keyframe = encoded(&samples()[17]);
         // 13 bytes of head, then the payload.
         let cases = [
             ("kind 0", &data, 0, 0, "record kind at byte 0 has the unknown value 0"),
             ("kind 5", &data, 0, 5, "record kind at byte 0 has the unknown value 5"),
-            ("kind 26", &data, 0, 26, "record kind at byte 0 has the unknown value 26"),
+            ("kind 27", &data, 0, 27, "record kind at byte 0 has the unknown value 27"),
             ("source", &data, 17, 3, "source at byte 17 has the unknown value 3"),
             ("verdict", &channel_open, 32, 2, "verdict at byte 32 has the unknown value 2"),
             ("flag", &exit_signal, 23, 2, "core dumped at byte 23 has the unknown value 2"),
             ("text", &fact, 15, 0xff, "fact name at byte 15 is not UTF-8"),
+            ("screen", &keyframe, 29, 0xff, "screen at byte 29 is not UTF-8"),
+            (
+                "screen length",
+                &keyframe,
+                25,
+                1,
+                "screen at byte 25 has length 16777224, above the limit 131072",
+            ),
             ("fields", &event, 15, 1, "event fields at byte 15 has length 256, above the limit 64"),
             (
                 "payload length",
@@ -645,8 +680,13 @@ mod tests {
         let long_text = "x".repeat(65_536);
         let long_bytes = vec![0; DATA_BYTES_MAX + 1];
         let half = vec![0; DATA_BYTES_MAX];
+        let long_screen = "x".repeat(DATA_BYTES_MAX + 1);
         let cases = [
             ("text", Record::Note { text: &long_text }),
+            (
+                "screen",
+                Record::Keyframe { channel: 0, columns: 80, rows: 24, screen: &long_screen },
+            ),
             ("data", Record::Data { channel: 0, source: Source::Stdin, bytes: &long_bytes }),
             (
                 "payload",
@@ -694,6 +734,7 @@ mod tests {
                 Record::Data { channel, source: Source::Stderr, bytes: &bytes },
                 Record::Pty { channel, term: &text, columns, rows },
                 Record::Command { channel, command: &bytes },
+                Record::Keyframe { channel, columns, rows, screen: &text },
             ];
             for record in all {
                 let mut out = Vec::new();
