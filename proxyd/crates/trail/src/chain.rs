@@ -5,6 +5,7 @@ use crate::frame::{
     ChunkClear, ChunkContext, End, HEAD_BYTES, Head, Kind, Outcome, Seal, TrailTag, bounded_reason,
 };
 use crate::header::SignedHeader;
+use crate::places::Place;
 use crate::sign::{HASH_BYTES, Hash, SigningKey, hash_start, sha256};
 use crate::stream::Counts;
 
@@ -33,6 +34,17 @@ impl Chain {
             sequence: 0,
             offset_bytes: header.length_bytes,
             counts: Counts::default(),
+        }
+    }
+
+    /// At a place of the same trail, behind a frame that ends with this hash.
+    pub(crate) const fn at(self, place: &Place, hash: Hash) -> Self {
+        Self {
+            hash,
+            sequence: place.sequence,
+            offset_bytes: place.offset_bytes,
+            counts: place.counts,
+            ..self
         }
     }
 

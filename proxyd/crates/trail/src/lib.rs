@@ -4,6 +4,7 @@
 //! [`Batch`] collects encoded [`Record`]s of one [`Stream`] and [`Writer::chunk`] appends them;
 //! [`Writer::seal`] signs the chain; [`Writer::end`] closes the file. A trail left open by a crash
 //! is closed by [`recover()`]. [`verify()`] needs no decryption key, [`Reader`] does.
+//! [`SeekReader`] reads parts of a trail, and has verified those parts only.
 //!
 //! The byte layout is described in `docs/trail-format.md`. Nothing here reads a clock: times are
 //! given by the caller, in nanoseconds.
@@ -17,10 +18,13 @@ mod export;
 mod frame;
 mod header;
 mod identities;
+mod places;
 mod reader;
 mod record;
 mod recover;
+mod runs;
 mod sealing;
+mod seek;
 mod sign;
 mod stream;
 mod verify;
@@ -36,13 +40,16 @@ pub use export::{ExportedCast, export_asciicast};
 pub use frame::{CHUNK_RECORD_BYTES_MAX, End, Outcome};
 pub use header::{Header, SignedHeader, WrappedShare};
 pub use identities::{Identities, keygen};
-pub use reader::{Entry, Reader};
+pub use places::Place;
+pub use reader::Reader;
 pub use record::{
     ChannelVerdict, DATA_BYTES_MAX, EVENT_FIELDS_MAX, RECORD_PAYLOAD_BYTES_MAX, Record, Records,
     Source,
 };
 pub use recover::{Recovery, Spool, recover};
+pub use runs::Entry;
 pub use sealing::{GROUPS_MAX, MEMBERS_MAX, Sealing};
+pub use seek::{KEYFRAME_SEARCH_BYTES_MAX, SeekReader};
 pub use sign::{KeyId, SigningKey, VerifyingKey};
 pub use stream::{Counts, Stream, StreamCount};
 pub use verify::{Damage, Report, SealPoint, Verdict, verify};

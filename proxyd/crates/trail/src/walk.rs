@@ -1,5 +1,5 @@
 //! Steps through a trail's frames and checks each: place, hash chain, signatures, counts.
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use crate::chain::Chain;
 use crate::cursor::read_up_to;
@@ -8,6 +8,7 @@ use crate::frame::{
     CHUNK_CLEAR_BYTES, ChunkClear, ChunkContext, End, HEAD_BYTES, Head, Kind, Seal,
 };
 use crate::header::SignedHeader;
+use crate::places::Place;
 use crate::sign::{HASH_BYTES, SIGNATURE_BYTES, VerifyingKey};
 use crate::verify::{Damage, SealPoint, Verdict};
 
@@ -209,6 +210,42 @@ impl<R: Read> Walk<R> {
         }
         self.end = Some(end);
         Ok(Step::Signed)
+    }
+}
+
+impl<R: Read + Seek> Walk<R> {
+    /// Begins behind a header that was checked.
+    pub(crate) fn resume(source: R, header: SignedHeader) -> Result<Self, TrailError> {
+        let chain = Chain::start(&header);
+        let mut walk =
+            Self { source: BufReader::new(source), header, chain, sealed: None, end: None };
+        walk.go_to(chain.offset_bytes)?;
+        Ok(walk)
+    }
+
+    /// Goes to a place, which is not checked; from there on every frame has to follow it.
+    pub(crate) fn jump(&mut self, place: &Place) -> Result<(), TrailError> {
+        let start = Chain::start(&self.header);
+        let before = if place.sequence == 0 {
+            self.go_to(place.offset_bytes)?;
+            start.hash
+        } else {
+            self.go_to(place.offset_bytes.saturating_sub(HASH_BYTES as u64))?;
+            let mut hash = [0; HASH_BYTES];
+            self.source.read_exact(&mut hash).map_err(|source| TrailError::Read { source })?;
+            hash
+        };
+        self.chain = start.at(place, before);
+        self.sealed = None;
+        self.end = None;
+        Ok(())
+    }
+
+    fn go_to(&mut self, offset_bytes: u64) -> Result<(), TrailError> {
+        match self.source.seek(SeekFrom::Start(offset_bytes)) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(TrailError::Read { source }),
+        }
     }
 }
 

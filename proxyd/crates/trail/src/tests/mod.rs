@@ -5,6 +5,7 @@ mod faults;
 mod keys;
 mod recovery;
 mod round_trip;
+mod seek;
 mod tamper;
 
 use std::io::{self, Cursor};
