@@ -255,8 +255,23 @@ impl Table {
 
     /// Tells what the end of the channel leaves open.
     pub(super) fn finish(&mut self, watch: &mut impl Watch) {
-        for (_, pending) in std::mem::take(&mut self.pending) {
+        let waiting = std::mem::take(&mut self.pending);
+        for pending in waiting.values() {
+            let Some(file) = pending.file.and_then(|file| self.files.get_mut(&file)) else {
+                continue;
+            };
+            if pending.op == Op::Read {
+                file.read.lose(Unseen::Unfinished);
+            }
+            if pending.op == Op::Write {
+                file.written.lose(Unseen::Unfinished);
+            }
+        }
+        for pending in waiting.into_values() {
             let carries = matches!(pending.op, Op::Read | Op::Write | Op::Readdir);
+            if !pending.refused && pending.op == Op::Close {
+                self.close(&pending, Outcome::Unanswered, watch);
+            }
             if !pending.refused && !carries {
                 self.tell(&pending, Outcome::Unanswered, watch);
             }

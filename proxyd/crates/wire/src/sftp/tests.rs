@@ -285,6 +285,31 @@ fn borrowed(said: &[Said]) -> Vec<(Peer, &[u8])> {
 }
 
 #[test]
+fn content_is_told_of_where_only_the_close_has_no_answer() {
+    let h: &[u8] = &[0, 0, 0, 0];
+    let mut said = vec![
+        (Client, packet(1, &[&u(3)])),
+        (Server, packet(2, &[&u(3)])),
+        (Client, open(2, b"up", 0x1a)),
+        (Server, handle(2, h)),
+        (Client, write(3, h, 0, b"first")),
+        (Server, status(3, 0)),
+        (Client, packet(4, &[&u(4), &s(h)])),
+    ];
+    let whole = "write up 5 \"first\": unanswered";
+    let torn = "write up 0 unfinished: unanswered";
+    for written in [whole, torn] {
+        for mode in [Mode::Observe, Mode::Enforce] {
+            let passed = pass(mode, allow, &borrowed(&said));
+            let expected = ["open-write up", written, "close up: unanswered"];
+            assert_eq!(passed.notes.told, expected, "{mode:?}");
+        }
+        // The second time what was written has no answer either.
+        said.retain(|(_, bytes)| *bytes != status(3, 0));
+    }
+}
+
+#[test]
 fn every_kind_of_request_is_told_of() {
     let said = conversation();
     for mode in [Mode::Observe, Mode::Enforce] {
