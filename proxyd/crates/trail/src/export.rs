@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use crate::error::TrailError;
 use crate::reader::Reader;
 use crate::record::{Record, Source};
+use crate::utf8::Utf8;
 
 /// What was exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,40 +136,6 @@ impl<W: Write> Cast<W> {
     /// Writes one line.
     fn line(&mut self, line: &str) -> Result<(), TrailError> {
         writeln!(self.out, "{line}").map_err(|source| TrailError::Export { source })
-    }
-}
-
-/// Decodes UTF-8 that comes in pieces; what is not UTF-8 becomes U+FFFD.
-#[derive(Default)]
-struct Utf8 {
-    /// The start of a character whose rest has not come yet, at most 3 bytes.
-    incomplete: Vec<u8>,
-}
-
-impl Utf8 {
-    /// The text of the bytes so far, but for a character that is not whole yet.
-    fn feed(&mut self, bytes: &[u8]) -> String {
-        self.incomplete.extend_from_slice(bytes);
-        let input = std::mem::take(&mut self.incomplete);
-        let mut text = String::new();
-        let mut rest = input.as_slice();
-        while let Err(error) = str::from_utf8(rest) {
-            let (valid, tail) = rest.split_at_checked(error.valid_up_to()).unwrap_or((rest, &[]));
-            text.push_str(&String::from_utf8_lossy(valid));
-            let Some(invalid_bytes) = error.error_len() else {
-                self.incomplete = tail.to_vec();
-                return text;
-            };
-            text.push(char::REPLACEMENT_CHARACTER);
-            rest = tail.get(invalid_bytes..).unwrap_or_default();
-        }
-        text.push_str(&String::from_utf8_lossy(rest));
-        text
-    }
-
-    /// U+FFFD if the bytes ended inside a character, else nothing.
-    const fn rest(&self) -> &'static str {
-        if self.incomplete.is_empty() { "" } else { "\u{fffd}" }
     }
 }
 

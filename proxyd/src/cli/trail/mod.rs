@@ -1,7 +1,6 @@
 //! `proxyd trail`: prove, read, replay and export recordings.
 
 mod replay;
-mod screen;
 
 use std::fs::File;
 use std::io::{BufReader, Write};

@@ -4,9 +4,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use proxyd_trail::{Reader, Record, Source};
-
-use super::screen::ScreenFilter;
+use proxyd_trail::{Reader, Record, ScreenFilter, Source};
 
 /// How fast, from where, with what pauses.
 #[derive(Debug, clap::Args)]
@@ -41,7 +39,7 @@ pub(super) fn replay<R: Read>(
     let start_ns = pace.at.saturating_mul(1_000_000_000);
     let mut channel = pace.channel;
     let mut shown_ns = start_ns;
-    let mut filter = ScreenFilter::default();
+    let mut filter = ScreenFilter::drawing();
     while let Some(entry) = reader.next_record()? {
         let Record::Data { channel: from, source: Source::Stdout | Source::Stderr, bytes } =
             entry.record
@@ -57,7 +55,7 @@ pub(super) fn replay<R: Read>(
             wait(Duration::from_nanos(pause_ns), pace);
             shown_ns = entry.t_ns;
         }
-        out.write_all(&filter.pass(bytes))?;
+        out.write_all(filter.pass(bytes).as_bytes())?;
     }
     // The recorded program may have left colours or another screen behind.
     out.write_all(b"\x1b[0m\r\n")?;
