@@ -1,6 +1,8 @@
 //! `proxyd trail`: prove, read, replay and export recordings.
 
 mod replay;
+#[cfg(test)]
+mod sample;
 
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -9,7 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use proxyd_trail::{Identities, Reader, SigningKey, Stream, VerifyingKey};
+use proxyd_ssh::message::text::one_line;
+use proxyd_trail::{Identities, Reader, SeekReader, SigningKey, Stream, VerifyingKey};
 
 use zeroize::Zeroizing;
 
@@ -48,7 +51,10 @@ enum Command {
     },
     /// Play a session's terminal in this terminal.
     ///
-    /// Sequences that would act on your terminal rather than draw on it are left out.
+    /// Sequences that would act on your terminal rather than draw on it are left out. Played from
+    /// the start, every frame is checked on the way. With --at or --search it begins at the last
+    /// picture of the screen before; then what was recorded earlier is not read, and not verified:
+    /// `proxyd trail verify` does.
     Replay {
         #[command(flatten)]
         source: Source,
@@ -108,7 +114,9 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
     match &args.command {
         Command::Verify { file, key } => return verify(file, key, out),
         Command::Info { file, key } => info(file, key, out)?,
-        Command::Replay { source, pace } => replay::replay(&mut source.open()?, pace, out)?,
+        Command::Replay { source, pace } => {
+            replay::replay(source, pace, out).with_context(|| source.file.display().to_string())?;
+        }
         Command::Export { source, format: Format::Asciicast, channel } => {
             proxyd_trail::export_asciicast(&mut source.open()?, *channel, out)
                 .with_context(|| source.file.display().to_string())?;
@@ -159,8 +167,10 @@ fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
     let session = uuid::Uuid::from_bytes(header.session_id);
     writeln!(out, "session     {session}")?;
     writeln!(out, "created     {}", wall_clock(header.created_ns))?;
-    writeln!(out, "protocol    {}", header.protocol)?;
-    writeln!(out, "policy      {}", header.connection_policy)?;
+    // Whoever made the file chose its texts.
+    let shown = |text: &str| one_line(text.as_bytes(), TEXT_BYTES_MAX);
+    writeln!(out, "protocol    {}", shown(&header.protocol))?;
+    writeln!(out, "policy      {}", shown(&header.connection_policy))?;
     writeln!(out, "signer      {}", report.header.signer)?;
     writeln!(out, "hash        {}", hexadecimal(&report.hash))?;
     for (name, groups) in [
@@ -168,7 +178,7 @@ fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
         ("upstream", &report.header.upstream_recipients),
     ] {
         for group in groups {
-            let members: Vec<&str> = group.iter().map(|share| share.recipient.as_str()).collect();
+            let members: Vec<_> = group.iter().map(|share| shown(&share.recipient)).collect();
             writeln!(out, "{name:11} {}", members.join(" with "))?;
         }
     }
@@ -178,11 +188,14 @@ fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
         writeln!(out, "{name:11} {} chunks, {} bytes", count.chunks, count.bytes)?;
     }
     if let Some(end) = &report.end {
-        writeln!(out, "ended       {} ({})", wall_clock(end.wall_ns), end.reason)?;
+        writeln!(out, "ended       {} ({})", wall_clock(end.wall_ns), shown(&end.reason))?;
     }
     writeln!(out, "state       {report}")?;
     Ok(())
 }
+
+/// Bytes of a text that a trail says about its session: those that are written are shorter.
+const TEXT_BYTES_MAX: usize = 1024;
 
 /// A wall clock time in UTC, as RFC 3339 writes it.
 fn wall_clock(ns: u64) -> String {
@@ -191,14 +204,44 @@ fn wall_clock(ns: u64) -> String {
 }
 
 impl Source {
+    /// The trail, to be read whole and verified on the way.
     fn open(&self) -> anyhow::Result<Reader<BufReader<File>>> {
+        Ok(Reader::open(open(&self.file)?, &self.identities()?, self.key.key.as_ref())?)
+    }
+
+    /// The trail, to be read from any place on; what is before is not verified.
+    fn seek(&self) -> anyhow::Result<SeekReader<BufReader<File>>> {
+        Ok(SeekReader::open(open(&self.file)?, &self.identities()?, self.key.key.as_ref())?)
+    }
+
+    fn identities(&self) -> anyhow::Result<Identities> {
         let mut identities = Identities::new();
         for path in &self.identity {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
             identities.add_file(&text).with_context(|| path.display().to_string())?;
         }
-        Reader::open(open(&self.file)?, &identities, self.key.key.as_ref())
-            .with_context(|| self.file.display().to_string())
+        Ok(identities)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proxyd_trail::Record;
+
+    use super::*;
+
+    #[test]
+    fn what_a_trail_says_of_itself_drives_no_terminal() {
+        let site = sample::Site::new();
+        let source = site.write(&[(Stream::Meta, vec![(1, Record::Note { text: "x" })])]);
+        let mut out = Vec::new();
+        info(&source.file, &source.key, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        for line in ["protocol    ssh\u{fffd}]0;\u{fffd}", "policy      admins\u{fffd}"] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(text.contains("(done\u{fffd}[6n)"), "{text}");
     }
 }
