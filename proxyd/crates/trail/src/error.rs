@@ -353,4 +353,28 @@ pub enum TrailError {
     /// The trail holds no terminal, or not on the channel asked for.
     #[error("the trail holds no terminal session to export")]
     NoTerminal,
+    /// More channels are open at once than an export keeps apart.
+    #[error("more than {limit} channels are open at once")]
+    TooManyChannels {
+        /// How many may be.
+        limit: usize,
+    },
+    /// More channels carry data than there are ports for them.
+    #[error("more than {limit} channels carry data: export one of them")]
+    TooManyPorts {
+        /// How many may.
+        limit: usize,
+    },
+    /// An address is not in the trail.
+    #[error("the trail does not name the address of the {peer}")]
+    NoAddress {
+        /// The client or the server.
+        peer: &'static str,
+    },
+    /// A packet could not be built.
+    #[error("cannot build a packet")]
+    Packet {
+        /// The library's error.
+        source: Box<etherparse::err::packet::BuildWriteError>,
+    },
 }

@@ -11,6 +11,7 @@
 
 mod batch;
 mod chain;
+mod channels;
 mod crypt;
 mod cursor;
 mod error;
@@ -37,8 +38,12 @@ mod writer;
 mod tests;
 
 pub use batch::{Batch, Push, Taken};
+pub use channels::ChannelKinds;
 pub use error::{FieldError, TrailError};
-pub use export::{ExportedCast, export_asciicast};
+pub use export::{
+    CastVersion, ExportedCast, ExportedPackets, ExportedText, export_asciicast, export_json,
+    export_pcapng, export_text, json_line,
+};
 pub use frame::{CHUNK_RECORD_BYTES_MAX, End, Outcome};
 pub use header::{Header, SignedHeader, WrappedShare};
 pub use identities::{Identities, keygen};

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use proxyd_ssh::message::text::one_line;
-use proxyd_trail::{Identities, Reader, SeekReader, SigningKey, Stream, VerifyingKey};
+use proxyd_trail::{
+    CastVersion, Identities, Reader, SeekReader, SigningKey, Stream, VerifyingKey,
+};
 
 use zeroize::Zeroizing;
 
@@ -118,7 +120,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
             replay::replay(source, pace, out).with_context(|| source.file.display().to_string())?;
         }
         Command::Export { source, format: Format::Asciicast, channel } => {
-            proxyd_trail::export_asciicast(&mut source.open()?, *channel, out)
+            proxyd_trail::export_asciicast(&mut source.open()?, CastVersion::V2, *channel, out)
                 .with_context(|| source.file.display().to_string())?;
         }
         Command::Keygen => {

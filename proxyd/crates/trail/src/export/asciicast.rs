@@ -1,10 +1,23 @@
-//! Exports a terminal session as asciicast v2 (<https://docs.asciinema.org/manual/asciicast/v2/>).
-use std::io::{Read, Write};
+//! Exports a terminal session as asciicast, version 2 or 3
+//! (<https://docs.asciinema.org/manual/asciicast/v2/>, `…/v3/`).
+use std::io::{self, Read, Write};
 
+use serde::Serialize;
+
+use super::line::{json, json_line};
 use crate::error::TrailError;
 use crate::reader::Reader;
 use crate::record::{Record, Source};
 use crate::utf8::Utf8;
+
+/// A version of the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CastVersion {
+    /// Times count from the start; there is no event of the end.
+    V2,
+    /// Each time counts from the event before; the exit status ends the cast, where it is known.
+    V3,
+}
 
 /// What was exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +28,9 @@ pub struct ExportedCast {
     pub events: u64,
 }
 
-/// Writes one channel as asciicast v2: output ("o", stderr included), sizes ("r") and, where the
-/// reader opens the upstream chunks, input ("i"). Times count from the terminal's request.
+/// Writes one channel as asciicast: output ("o", stderr included), sizes ("r") and, where the
+/// reader opens the upstream chunks, input ("i"); in version 3 the exit status too ("x"). The cast
+/// starts with the terminal's request.
 ///
 /// Without `channel` it is the first one with a terminal. A channel asked for that has none is
 /// shown as 80x24. Bytes that are not UTF-8 become U+FFFD; characters split between records are
@@ -24,29 +38,79 @@ pub struct ExportedCast {
 /// with [`TrailError::NoTerminal`] if there is no such channel, and as the reader does.
 pub fn export_asciicast<R: Read>(
     reader: &mut Reader<R>,
+    version: CastVersion,
     channel: Option<u32>,
     out: impl Write,
 ) -> Result<ExportedCast, TrailError> {
     let created_ns = reader.header().header.created_ns;
-    let texts = Texts::default();
-    let mut cast =
-        Cast { out, created_ns, channel, texts, started_ns: None, last_ns: 0, events: 0 };
+    let mut cast = Cast {
+        out,
+        version,
+        created_ns,
+        channel,
+        texts: Texts::default(),
+        exit_status: None,
+        started_ns: None,
+        last_ns: 0,
+        written_us: 0,
+        events: 0,
+    };
     while let Some(entry) = reader.next_record()? {
         cast.record(entry.t_ns, &entry.record)?;
     }
     cast.finish()
 }
 
+/// The header of version 2.
+#[derive(Serialize)]
+struct HeaderV2<'a> {
+    version: u8,
+    width: u32,
+    height: u32,
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env: Option<Env<'a>>,
+}
+
+/// The variables that are known.
+#[derive(Serialize)]
+struct Env<'a> {
+    #[serde(rename = "TERM")]
+    term: &'a str,
+}
+
+/// The header of version 3.
+#[derive(Serialize)]
+struct HeaderV3<'a> {
+    version: u8,
+    term: Term<'a>,
+    timestamp: u64,
+}
+
+/// The terminal.
+#[derive(Serialize)]
+struct Term<'a> {
+    cols: u32,
+    rows: u32,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+}
+
 /// The export as far as it is written.
 struct Cast<W> {
     out: W,
+    version: CastVersion,
     created_ns: u64,
     channel: Option<u32>,
     texts: Texts,
+    /// The exit status, and when it came.
+    exit_status: Option<(u64, u32)>,
     /// Time of the header, once it is written.
     started_ns: Option<u64>,
     /// Time of the last data or size.
     last_ns: u64,
+    /// Microseconds from the header to the last line that is written.
+    written_us: u64,
     events: u64,
 }
 
@@ -75,6 +139,9 @@ impl<W: Write> Cast<W> {
         {
             return self.event(t_ns, 'r', &format!("{columns}x{rows}"));
         }
+        if let Record::ExitStatus { channel: _, status } = record {
+            self.exit_status = Some((t_ns, *status));
+        }
         let Record::Data { channel: _, source, bytes } = record else {
             return Ok(());
         };
@@ -96,15 +163,19 @@ impl<W: Write> Cast<W> {
         // RFC 4254 section 6.2 lets a client give a size in pixels only; players need characters.
         let (columns, rows) = if size.0 == 0 || size.1 == 0 { SIZE_DEFAULT } else { size };
         let timestamp = self.created_ns.saturating_add(t_ns) / NS_PER_S;
-        let env = if term.is_empty() {
-            String::new()
-        } else {
-            format!(", \"env\": {{\"TERM\": {}}}", json_string(term))
+        let term = (!term.is_empty()).then_some(term);
+        let written = match self.version {
+            CastVersion::V2 => {
+                let env = term.map(|term| Env { term });
+                let (width, height) = (columns, rows);
+                json_line(&mut self.out, &HeaderV2 { version: 2, width, height, timestamp, env })
+            }
+            CastVersion::V3 => {
+                let term = Term { cols: columns, rows, kind: term };
+                json_line(&mut self.out, &HeaderV3 { version: 3, term, timestamp })
+            }
         };
-        self.line(&format!(
-            "{{\"version\": 2, \"width\": {columns}, \"height\": {rows}, \
-             \"timestamp\": {timestamp}{env}}}"
-        ))
+        written.map_err(|source| TrailError::Export { source })
     }
 
     /// Writes an event line, unless its text is empty.
@@ -115,8 +186,13 @@ impl<W: Write> Cast<W> {
         }
         self.events += 1;
         let since_us = t_ns.saturating_sub(self.started_ns.unwrap_or(t_ns)) / NS_PER_US;
-        let (seconds, micros) = (since_us / US_PER_S, since_us % US_PER_S);
-        self.line(&format!("[{seconds}.{micros:06}, \"{code}\", {}]", json_string(text)))
+        // Differences of what was rounded before, so that rounding does not add up.
+        let time_us = match self.version {
+            CastVersion::V2 => since_us,
+            CastVersion::V3 => since_us.saturating_sub(self.written_us),
+        };
+        self.written_us = self.written_us.max(since_us);
+        self.line(time_us, code, text).map_err(|source| TrailError::Export { source })
     }
 
     /// Writes the characters still incomplete and flushes the output.
@@ -129,34 +205,20 @@ impl<W: Write> Cast<W> {
         for (code, text) in rest {
             self.event(self.last_ns, code, text)?;
         }
+        if let (CastVersion::V3, Some((t_ns, status))) = (self.version, self.exit_status) {
+            self.event(self.last_ns.max(t_ns), 'x', &status.to_string())?;
+        }
         self.out.flush().map_err(|source| TrailError::Export { source })?;
         Ok(ExportedCast { channel, events: self.events })
     }
 
-    /// Writes one line.
-    fn line(&mut self, line: &str) -> Result<(), TrailError> {
-        writeln!(self.out, "{line}").map_err(|source| TrailError::Export { source })
+    /// Writes one event.
+    fn line(&mut self, time_us: u64, code: char, text: &str) -> io::Result<()> {
+        let (seconds, micros) = (time_us / US_PER_S, time_us % US_PER_S);
+        write!(self.out, "[{seconds}.{micros:06}, \"{code}\", ")?;
+        json(&mut self.out, &text)?;
+        writeln!(self.out, "]")
     }
-}
-
-/// A text as a JSON string (RFC 8259 section 7), quotes included.
-fn json_string(text: &str) -> String {
-    let mut json = String::with_capacity(text.len() + 2);
-    json.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            '\n' => json.push_str("\\n"),
-            '\r' => json.push_str("\\r"),
-            control if control.is_control() => {
-                json.push_str(&format!("\\u{:04x}", u32::from(control)));
-            }
-            plain => json.push(plain),
-        }
-    }
-    json.push('"');
-    json
 }
 
 /// The size of a terminal that told none (VT100).

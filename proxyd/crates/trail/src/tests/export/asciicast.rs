@@ -1,7 +1,8 @@
 //! The asciicast of a trail.
-use super::{CREATED_NS, Site, batch, header, identities};
+use super::super::{CREATED_NS, Site, batch, header, identities};
 use crate::{
-    Reader, Record, Sealing, Source, Stream, TrailError, Writer, export_asciicast, keygen,
+    CastVersion, Reader, Record, Sealing, Source, Stream, TrailError, Writer, export_asciicast,
+    keygen,
 };
 
 /// A trail whose second channel has a terminal; the client's bytes have recipients of their own.
@@ -23,6 +24,7 @@ fn trail(site: &Site, upstream_recipient: String) -> Vec<u8> {
             (0, Record::Note { text: "no terminal on channel 0" }),
             (second, Record::Pty { channel: 1, term: "xterm\"", columns: 100, rows: 30 }),
             (4 * second, Record::Resize { channel: 1, columns: 120, rows: 40 }),
+            (6 * second + 999, Record::ExitStatus { channel: 1, status: 3 }),
         ],
     );
     chunk(
@@ -32,6 +34,7 @@ fn trail(site: &Site, upstream_recipient: String) -> Vec<u8> {
             (second + 1_500_000, data(1, Source::Stdout, b"caf\xc3")),
             (second + 2_000_000, data(1, Source::Stderr, b"\x1b[1m\"\\")),
             (2 * second, data(1, Source::Stdout, b"\xa9\r\n\xff!")),
+            (2 * second, Record::Keyframe { channel: 1, columns: 9, rows: 9, screen: "no" }),
             (5 * second, data(1, Source::Stdout, b"\xe2\x82")),
         ],
     );
@@ -41,8 +44,8 @@ fn trail(site: &Site, upstream_recipient: String) -> Vec<u8> {
 }
 
 const LINES: [&str; 8] = [
-    "{\"version\": 2, \"width\": 100, \"height\": 30, \"timestamp\": 1700000001, \
-     \"env\": {\"TERM\": \"xterm\\\"\"}}",
+    "{\"version\":2,\"width\":100,\"height\":30,\"timestamp\":1700000001,\
+     \"env\":{\"TERM\":\"xterm\\\"\"}}",
     r#"[0.001500, "o", "caf"]"#,
     r#"[0.002000, "o", "\u001b[1m\"\\"]"#,
     "[1.000000, \"o\", \"é\\r\\n\u{fffd}!\"]",
@@ -69,7 +72,7 @@ fn first_terminal_is_exported() {
     for (name, identities, lines) in cases {
         let mut reader = Reader::open(file.as_slice(), &identities, None).unwrap();
         let mut out = Vec::new();
-        let exported = export_asciicast(&mut reader, None, &mut out).unwrap();
+        let exported = export_asciicast(&mut reader, CastVersion::V2, None, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"), "{name}");
         assert_eq!(exported.channel, 1, "{name}");
         assert_eq!(exported.events, lines.len() as u64 - 2, "{name}");
@@ -82,12 +85,42 @@ fn channel_without_terminal_is_exported_when_asked_for() {
     let file = trail(&site, site.recipient.clone());
     let mut reader = Reader::open(file.as_slice(), &site.identities(), None).unwrap();
     let mut out = Vec::new();
-    export_asciicast(&mut reader, Some(0), &mut out).unwrap();
-    let expected = "{\"version\": 2, \"width\": 80, \"height\": 24, \"timestamp\": 1700000000}\n\
+    export_asciicast(&mut reader, CastVersion::V2, Some(0), &mut out).unwrap();
+    let expected = "{\"version\":2,\"width\":80,\"height\":24,\"timestamp\":1700000000}\n\
                     [0.000000, \"o\", \"exec output\"]\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 
     let mut reader = Reader::open(file.as_slice(), &site.identities(), None).unwrap();
-    let exported = export_asciicast(&mut reader, Some(7), Vec::<u8>::new());
+    let exported = export_asciicast(&mut reader, CastVersion::V2, Some(7), Vec::<u8>::new());
     assert!(matches!(exported, Err(TrailError::NoTerminal)), "{exported:?}");
+}
+
+#[test]
+fn version_3_counts_from_event_to_event() {
+    let site = Site::new();
+    let file = trail(&site, site.recipient.clone());
+    let mut reader = Reader::open(file.as_slice(), &site.identities(), None).unwrap();
+    let mut out = Vec::new();
+    let exported = export_asciicast(&mut reader, CastVersion::V3, None, &mut out).unwrap();
+    let lines = [
+        "{\"version\":3,\"term\":{\"cols\":100,\"rows\":30,\"type\":\"xterm\\\"\"},\
+         \"timestamp\":1700000001}",
+        r#"[0.001500, "o", "caf"]"#,
+        r#"[0.000500, "o", "\u001b[1m\"\\"]"#,
+        "[0.998000, \"o\", \"é\\r\\n\u{fffd}!\"]",
+        r#"[1.000000, "i", "ls\r"]"#,
+        r#"[1.000000, "r", "120x40"]"#,
+        "[1.000000, \"o\", \"\u{fffd}\"]",
+        r#"[1.000000, "x", "3"]"#,
+        "",
+    ];
+    assert_eq!(String::from_utf8(out).unwrap(), lines.join("\n"));
+    assert_eq!(exported.events, 7);
+
+    let mut reader = Reader::open(file.as_slice(), &site.identities(), None).unwrap();
+    let mut out = Vec::new();
+    export_asciicast(&mut reader, CastVersion::V3, Some(0), &mut out).unwrap();
+    let expected = "{\"version\":3,\"term\":{\"cols\":80,\"rows\":24},\"timestamp\":1700000000}\n\
+                    [0.000000, \"o\", \"exec output\"]\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
 }

@@ -1,0 +1,5 @@
+//! What exports write.
+mod asciicast;
+mod json;
+mod pcapng;
+mod text;
