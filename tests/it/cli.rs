@@ -169,6 +169,8 @@ fn errors_name_what_is_wrong() {
         ("trail verify", Some(&missing), 1, "missing"),
         ("trail verify", Some(&text_file), 1, "text.trail"),
         ("trail replay", Some(&text_file), 2, "--identity"),
+        ("trail replay --at 1:60 --identity x", Some(&text_file), 2, "not a time"),
+        ("trail export --format files --identity x", Some(&text_file), 2, "--output"),
     ];
     for (words, path, code, said) in cases {
         let paths: Vec<_> = path.into_iter().map(std::path::PathBuf::as_path).collect();

@@ -96,6 +96,33 @@ impl<'w> Recorded<'w> {
         self.proxyd.command(&words, &[&self.trail]).unwrap()
     }
 
+    /// Fails unless the session can be had in the other formats.
+    fn is_exported(&self, identities: &[&Auditor]) {
+        let cast = self.trail("export --format asciicast-v3", identities).ok().unwrap().text();
+        assert!(cast.starts_with("{\"version\":3,\"term\":{\"cols\":80,\"rows\":24"), "{cast}");
+        assert!(cast.trim_end().ends_with("\"x\", \"0\"]"), "{cast}");
+
+        let text = self.trail("export --format text", identities).ok().unwrap().text();
+        assert!(text.starts_with("== channel 0, session-shell ==\n"), "{text}");
+        assert!(text.contains("shown-42\n") && !text.contains(TYPED_SECRET), "{text}");
+        assert!(text.chars().all(|c| !c.is_control() || "\n\t".contains(c)), "{text:?}");
+
+        let json = self.trail("export --format json", identities).ok().unwrap().text();
+        let records: Vec<serde_json::Value> =
+            json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for kind in ["event", "pty", "data", "resize", "exit-status", "channel-close"] {
+            assert!(records.iter().any(|record| record["kind"] == kind), "no {kind} in {json}");
+        }
+
+        let words = "export --format pcapng --client 10.77.1.2:50000";
+        let packets = self.trail(words, identities).ok().unwrap().stdout;
+        assert!(packets.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
+        let has = |text: &str| packets.windows(text.len()).any(|part| part == text.as_bytes());
+        for part in ["shown-42", "channel 0, session-shell", "channel 0, stdin"] {
+            assert!(has(part), "no {part}");
+        }
+    }
+
     /// Runs `proxyd trail verify` on these bytes.
     fn verify(&self, bytes: &[u8]) -> Finished {
         let path = self.proxyd.directory().join("changed.trail");
@@ -135,6 +162,13 @@ fn a_recording_is_read() {
     let cast = recorded.trail("export --format asciicast", &both).ok().unwrap().text();
     let typed = events(&cast, "i").concat();
     assert!(typed.contains(TYPED_SECRET), "{typed}");
+
+    recorded.is_exported(&both);
+    let found = recorded.trail("replay --speed 0 --search SHOWN-42", &[auditor]).ok().unwrap();
+    assert!(String::from_utf8_lossy(&found.stdout).contains("shown-43"));
+    let found = recorded.trail("replay --speed 0 --search no-such-text", &[auditor]);
+    assert_eq!(found.code(), 1);
+    assert!(found.stderr.contains("the output has no \"no-such-text\""), "{}", found.stderr);
 
     for (name, identities) in [("nobody's", vec![&recorded.other]), ("no", vec![])] {
         let refused = recorded.trail("replay --speed 0", &identities);

@@ -1,5 +1,7 @@
 //! `proxyd trail`: prove, read, replay and export recordings.
 
+mod export;
+mod files;
 mod replay;
 #[cfg(test)]
 mod sample;
@@ -12,9 +14,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use proxyd_ssh::message::text::one_line;
-use proxyd_trail::{
-    CastVersion, Identities, Reader, SeekReader, SigningKey, Stream, VerifyingKey,
-};
+use proxyd_trail::{Identities, Reader, SeekReader, SigningKey, Stream, VerifyingKey};
 
 use zeroize::Zeroizing;
 
@@ -63,17 +63,8 @@ enum Command {
         #[command(flatten)]
         pace: replay::Pace,
     },
-    /// Write a session in another format to standard output.
-    Export {
-        #[command(flatten)]
-        source: Source,
-        /// The format.
-        #[arg(long)]
-        format: Format,
-        /// The channel; without it, the first with a terminal.
-        #[arg(long)]
-        channel: Option<u32>,
-    },
+    /// Write a session in another format to standard output, or its files to a directory.
+    Export(export::Args),
     /// Make an identity (kept by an auditor) and its recipient (for the audit policy).
     Keygen,
     /// Print the public key with which this gateway's trails are verified.
@@ -105,13 +96,6 @@ struct Source {
     key: Key,
 }
 
-/// What a session can be written as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// asciicast version 2, for asciinema and its players.
-    Asciicast,
-}
-
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Verify { file, key } => return verify(file, key, out),
@@ -119,10 +103,7 @@ pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode>
         Command::Replay { source, pace } => {
             replay::replay(source, pace, out).with_context(|| source.file.display().to_string())?;
         }
-        Command::Export { source, format: Format::Asciicast, channel } => {
-            proxyd_trail::export_asciicast(&mut source.open()?, CastVersion::V2, *channel, out)
-                .with_context(|| source.file.display().to_string())?;
-        }
+        Command::Export(args) => export::export(args, out)?,
         Command::Keygen => {
             let (identity, recipient) = proxyd_trail::keygen();
             writeln!(out, "# recipient: {recipient}")?;
