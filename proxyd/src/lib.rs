@@ -16,6 +16,7 @@ pub mod net;
 pub mod steering;
 pub mod ask;
 pub mod hostkeys;
+pub mod index;
 pub mod kerberos;
 pub mod gateway;
 pub mod target;

@@ -21,6 +21,8 @@ mod raw;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod search;
+#[cfg(test)]
 mod siege;
 #[cfg(test)]
 mod ssh_agent;

@@ -417,3 +417,63 @@ impl<'t> Frames<'t> {
         join(self.header, &frames)
     }
 }
+
+/// A live session is followed by whoever can open its trail, and found by its id ever after. A
+/// replay that starts late starts at a keyframe.
+#[test]
+fn a_session_is_followed_and_found_by_its_id() {
+    let world = World::router().unwrap();
+    let auditor = Auditor::new(&world, "auditor");
+    let policies = connection(&world, "open", OPEN) + &library(&auditor, &[]);
+    let settings = Settings { policies: &policies, ..Settings::default() };
+    let proxyd = Proxyd::start(&world, settings).unwrap();
+    let _server = Sshd::start(&world).unwrap();
+    let client = Client::new(&world, "alice").unwrap();
+    let mut records = Records::new(&proxyd);
+    let to = format!("alice@{}", world.address(Host::Server, Family::V4));
+    let call = client.ssh().arg(to).reply(sshd::ASKS, sshd::PASSWORD);
+    let mut terminal = call.terminal(Size { rows: 24, columns: 80 }).unwrap();
+    terminal.send("echo before-$((40+1))\r").unwrap();
+    terminal.expect("before-41", LIMIT).unwrap();
+    let id = records.all()[0].id.to_string();
+    let identity = auditor.identity.display();
+    let words = format!("trail follow {id} --identity {identity} --config");
+    let mut follow = proxyd.start_command(&words, &[&proxyd.config()]).unwrap();
+    let seen = |text: &str| {
+        let text = text.to_owned();
+        wait_until("the follower to see it", LIMIT, || {
+            follow.stdout().is_ok_and(|out| String::from_utf8_lossy(&out).contains(&text))
+        })
+        .unwrap();
+    };
+    seen("before-41");
+    terminal.send("echo meanwhile-$((40+2))\r").unwrap();
+    terminal.expect("meanwhile-42", LIMIT).unwrap();
+    seen("meanwhile-42");
+    assert_eq!(follow.status().unwrap(), None);
+    // More than a keyframe is apart from the next.
+    terminal.send("seq 1 60000; echo late-$((40+3))\r").unwrap();
+    terminal.expect("late-43", LIMIT).unwrap();
+    terminal.send("exit\r").unwrap();
+    terminal.finish(LIMIT).unwrap();
+    assert_eq!(records.next().row.id.to_string(), id);
+    let followed = follow.finish(LIMIT).unwrap().ok().unwrap().text();
+    assert!(followed.contains("late-43"));
+    let run = |words: &str| {
+        let words = format!("trail {words} --config");
+        proxyd.command(&words, &[&proxyd.config()]).unwrap().ok().unwrap().text()
+    };
+    assert!(run(&format!("verify {id}")).contains("complete"));
+    let late = run(&format!("replay {id} --identity {identity} --speed 0 --search late-43"));
+    assert!(late.contains("late-43"), "{late}");
+    assert!(late.contains("not verified before"), "it starts at a keyframe: {late}");
+    assert!(!late.contains("before-41"), "{late}");
+    let whole = run(&format!("replay {id} --identity {identity} --speed 0"));
+    assert!(whole.contains("before-41") && !whole.contains("not verified"));
+    let packets = proxyd.command(
+        &format!("trail export {id} --identity {identity} --format pcapng --config"),
+        &[&proxyd.config()],
+    );
+    let packets = packets.unwrap().ok().unwrap();
+    assert!(packets.stdout.len() > 300_000, "the addresses are in the trail");
+}

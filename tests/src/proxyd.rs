@@ -31,6 +31,8 @@ pub struct Settings<'s> {
     pub steering: &'s str,
     /// Lines of `[limits]`.
     pub limits: &'s str,
+    /// Lines of `[storage]`; the database is a file unless they name one.
+    pub storage: &'s str,
     /// The policies: all other sections.
     pub policies: &'s str,
 }
@@ -168,9 +170,14 @@ impl<'w> Proxyd<'w> {
 
     /// Runs `proxyd` with these words and then these paths, in the gateway's namespace.
     pub fn command(&self, words: &str, paths: &[&Path]) -> anyhow::Result<Finished> {
+        self.start_command(words, paths)?.finish(COMMAND_LIMIT)
+    }
+
+    /// Starts `proxyd` so.
+    pub fn start_command(&self, words: &str, paths: &[&Path]) -> anyhow::Result<Process> {
         let mut command = self.world.gateway.command(&self.binary);
         command.args(words.split_whitespace()).args(paths);
-        Process::start(&mut command, "command", &self.directory)?.finish(COMMAND_LIMIT)
+        Process::start(&mut command, "command", &self.directory)
     }
 
     /// The live sessions, as `proxyd ctl sessions --json` lists them.
@@ -263,12 +270,16 @@ fn configuration(world: &World, directory: &Path, settings: Settings<'_>) -> Str
         Mode::Bridge => format!("mode = \"bridge\"\nbridge = \"{BRIDGE}\"\n"),
     };
     let (pins, at) = (world.pin_directory(), directory.display());
-    let Settings { steering, limits, policies } = settings;
+    let Settings { steering, limits, storage, policies } = settings;
+    let database = if storage.contains("database = ") {
+        String::new()
+    } else {
+        format!("database = \"sqlite://{at}/proxyd.db\"\n")
+    };
     format!(
         "[steering]\n{mode}pin_directory = \"{}\"\n{steering}\n\n\
          [limits]\ndrain_timeout_s = 1\n{limits}\n\n\
-         [storage]\n\
-         database = \"sqlite://{at}/proxyd.db\"\n\
+         [storage]\n{database}{storage}\n\
          trails = \"file://{at}/trails\"\n\
          spool = \"{at}/spool\"\n\
          control_socket = \"{at}/control.sock\"\n\

@@ -4,6 +4,7 @@ mod entrance;
 mod gateway;
 mod hand_over;
 mod in_force;
+mod index;
 mod others;
 mod pulse;
 mod reload;
@@ -24,6 +25,7 @@ use tracing::{error, info};
 
 use self::entrance::Entrance;
 use self::gateway::Gateway;
+use self::index::Index;
 use self::others::Others;
 use self::pulse::Pulse;
 use self::running::{End, Operators, Running};
@@ -92,6 +94,7 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
     }
     steered.replace_other_versions().context("the steering of another version stays")?;
     entrance.accept(&gateway);
+    let index = Index::start(&config, clock, &others, &gateway)?;
     info!(policies = config.policy.connection_policies.len(), "Ready");
     let file = file.to_owned();
     let watch = Watch::start()?;
@@ -105,6 +108,7 @@ pub async fn run(file: &Path, config: Config, start: Start) -> anyhow::Result<()
         steered,
         watch,
         pulse,
+        index,
         orders: given,
     };
     match running.keep_up(&mut signals).await {

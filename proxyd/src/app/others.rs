@@ -47,6 +47,11 @@ impl Others {
         self.place_of(self.presence.id())
     }
 
+    /// The database.
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The living ones' sockets, for whoever asks them.
     pub(super) const fn earlier(&self) -> &Earlier {
         &self.earlier

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::entrance::Entrance;
 use super::gateway::Gateway;
 use super::hand_over::{HandOverError, Offer, hand_over, refuse};
+use super::index::Index;
 use super::others::Others;
 use super::pulse::Pulse;
 use super::signals::{Asked, Signals};
@@ -48,6 +49,8 @@ pub(super) struct Running {
     pub(super) watch: Watch,
     /// The heartbeat.
     pub(super) pulse: Pulse,
+    /// Who looks into finished trails.
+    pub(super) index: Index,
     /// What operators and other daemons ask for.
     pub(super) orders: mpsc::Receiver<Order>,
 }
@@ -123,10 +126,21 @@ impl Running {
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
         info!(sessions = self.gateway.registry().list().len(), "Stopping");
-        let Self { config, clock, gateway, others, mut entrance, steered, pulse, orders, .. } =
-            self;
+        let Self {
+            config,
+            clock,
+            gateway,
+            others,
+            mut entrance,
+            steered,
+            pulse,
+            index,
+            orders,
+            ..
+        } = self;
         // From now on operators are told that there is no reload.
         drop(orders);
+        index.stop().await;
         pulse.stop().await;
         entrance.pause().await;
         others.retire().await;
@@ -158,8 +172,20 @@ impl Running {
         tasks: Group,
         signals: &mut Signals,
     ) -> anyhow::Result<()> {
-        let Self { file, config, clock, gateway, others, entrance, steered, pulse, orders, .. } =
-            self;
+        let Self {
+            file,
+            config,
+            clock,
+            gateway,
+            others,
+            entrance,
+            steered,
+            pulse,
+            index,
+            orders,
+            ..
+        } = self;
+        index.stop().await;
         pulse.leave().await;
         // Programs, table and routes stay in place: they are the other daemon's now.
         drop((entrance, steered));

@@ -1,11 +1,14 @@
 //! The command line: one file per subcommand; all output goes through the writer handed in.
 
+mod catalogue;
 mod check;
 mod ctl;
 mod explain;
 mod hostkeys;
 mod reference;
 mod run;
+mod search;
+mod session;
 mod steering;
 mod trail;
 
@@ -39,6 +42,9 @@ Examples:
   proxyd ctl --config proxyd.toml sessions     list the live sessions
   proxyd ctl --config proxyd.toml reload       read the configuration again
   proxyd hostkeys list --config proxyd.toml    list the host keys by which servers are known
+  proxyd search 'rm -rf' --user alice --since 7d
+                                               find where it was typed or shown
+  proxyd session show SESSION                  show all that is on record of a session
   proxyd trail verify SESSION.trail            prove that a recording is whole";
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +55,8 @@ enum Command {
     Steering(steering::Args),
     Ctl(ctl::Args),
     Hostkeys(hostkeys::Args),
+    Search(search::Args),
+    Session(session::Args),
     Trail(trail::Args),
     Reference(reference::Args),
 }
@@ -68,6 +76,8 @@ pub fn main() -> ExitCode {
         Command::Steering(args) => steering::run(&args, &mut out),
         Command::Ctl(args) => ctl::run(&args, &mut out),
         Command::Hostkeys(args) => hostkeys::run(&args, &mut out),
+        Command::Search(args) => search::run(&args, &mut out),
+        Command::Session(args) => session::run(&args, &mut out),
         Command::Trail(args) => trail::run(&args, &mut out),
         Command::Reference(reference::Args) => reference::run(&mut out),
     };

@@ -53,6 +53,7 @@ fn storage_keys(old: &Storage, new: &Storage) -> Vec<&'static str> {
     differing(&[
         ("storage.database", old.database == new.database),
         ("storage.node", old.node == new.node),
+        ("storage.index_identity_file", old.index_identity_file == new.index_identity_file),
         ("storage.trails", old.trails == new.trails),
         ("storage.spool", old.spool == new.spool),
         ("storage.control_socket", old.control_socket == new.control_socket),

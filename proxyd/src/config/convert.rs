@@ -377,8 +377,10 @@ pub(super) fn storage(
             Database::Postgres { url: url.clone(), password_file }
         }
     };
+    let index_identity_file = secret_file(directory, &section.index_identity_file, problems)?;
     Some(Storage {
         database,
+        index_identity_file,
         node: section.node.get()?.as_ref().map_or_else(host_name, |name| name.0.clone()),
         trails: directory.join(&section.trails.get()?.0),
         spool: path(directory, &section.spool)?,

@@ -166,6 +166,10 @@ section! {
         /// The name of this gateway among the nodes that share a database; must not change while
         /// it has sessions or trails in its spool. Without one, the machine's host name.
         node: Option<Name> = Or(None);
+        /// An age identity with which finished trails are read, to find what was on screens and
+        /// which commands were run: trails whose audit policy names its recipient as a group of its
+        /// own. Without one nothing of a trail's content is in the database.
+        index_identity_file: Option<FilePath> = Or(None);
         /// The directory where finished trails are kept, as a URL.
         trails: TrailsUrl = Or(TrailsUrl(PathBuf::from("/var/lib/proxyd/trails")));
         /// The directory where a trail is written while its session runs.

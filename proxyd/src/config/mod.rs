@@ -166,6 +166,8 @@ pub struct Storage {
     pub database: Database,
     /// The name of this gateway among those that share the database.
     pub node: String,
+    /// The identity with which finished trails are read for the index.
+    pub index_identity_file: Option<PathBuf>,
     /// The directory of finished trails.
     pub trails: PathBuf,
     /// The directory of trails that are being written.

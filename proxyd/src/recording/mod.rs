@@ -4,6 +4,7 @@
 //! sealed. The session holds a [`Recorder`]; a writer task behind it does the disk's work.
 
 mod key;
+mod keyframes;
 mod recorder;
 mod spool;
 mod writer;
@@ -13,9 +14,10 @@ use std::path::PathBuf;
 
 use proxyd_policy::audit::AuditPolicy;
 use proxyd_policy::connection::ConnectionPolicy;
-use proxyd_trail::{Header, Sealing, SigningKey, TrailError};
+use proxyd_trail::{Header, Record, Sealing, SigningKey, Stream, TrailError, VerifyingKey};
 use thiserror::Error as ThisError;
 use tracing::info;
+use uuid::Uuid;
 
 pub use self::recorder::Recorder;
 pub use self::spool::Recovered;
@@ -94,6 +96,12 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The file name of a session's trail, in the spool and in the store.
+#[must_use]
+pub fn trail_name(session: Uuid) -> String {
+    Spool::file_name(session)
+}
+
 /// Makes recorders.
 #[derive(Debug, Clone)]
 pub struct Recordings {
@@ -119,6 +127,12 @@ impl Recordings {
         let signing_key = key::read_or_make(&storage.signing_key_file, &spool)?;
         info!(key = %signing_key.public(), "Trails are signed");
         Ok(Self { clock, spool, signing_key, tasks })
+    }
+
+    /// The key by which its trails are proven.
+    #[must_use]
+    pub fn public_key(&self) -> VerifyingKey {
+        self.signing_key.public()
     }
 
     /// The lock of the spool, to be handed over; fails once it was given up.
@@ -160,6 +174,16 @@ impl Recordings {
             writer::start(&self.spool, self.clock, &self.tasks, name.clone(), header, sealing)
                 .await?;
         let mut recorder = Recorder::new(self.clock, session.started(), name, writer);
+        let row = session.facts();
+        for (name, value) in [
+            ("client", &row.client),
+            ("original-destination", &row.original_destination),
+            ("target", &row.target),
+            ("gateway-user", &row.gateway_user),
+            ("remote-user", &row.remote_user),
+        ] {
+            recorder.record(Stream::Meta, &Record::Fact { name, value });
+        }
         for timed in session.events() {
             recorder.event(timed);
         }

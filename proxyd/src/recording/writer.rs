@@ -4,10 +4,11 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use proxyd_trail::{Header, Sealing, Taken, Writer};
+use proxyd_trail::{Header, Sealing, Stream, Taken, Writer};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
+use super::keyframes::Keyframes;
 use super::recorder::{BLOCKS_WAITING_MAX, Block, End, Queue, SPARES_MAX};
 use super::spool::{Created, Spool};
 use super::{RecordingError, hexadecimal};
@@ -28,6 +29,7 @@ struct Open {
     path: PathBuf,
     clock: Clock,
     spares: mpsc::Sender<Vec<u8>>,
+    keyframes: Keyframes,
 }
 
 /// Opens a trail in the spool and starts its writer.
@@ -44,7 +46,10 @@ pub(super) async fn start(
     let open = blocking(move || {
         let Created { file, path, lock } = create_in.create(&create_name)?;
         match Writer::create(file, &header, &sealing) {
-            Ok(writer) => Ok(Open { writer, lock, path, clock, spares }),
+            Ok(writer) => {
+                let keyframes = Keyframes::default();
+                Ok(Open { writer, lock, path, clock, spares, keyframes })
+            }
             Err(source) => {
                 // Nothing was recorded; what there is of a header is of no use to anybody.
                 create_in.discard(&create_name);
@@ -113,7 +118,10 @@ impl Open {
         let quiet_at = self.clock.now().saturating_add(QUIET);
         tokio::select! {
             block = waiting.recv() => return block,
-            () = self.clock.sleep_until(quiet_at) => self.writer.release_memory(),
+            () = self.clock.sleep_until(quiet_at) => {
+                self.writer.release_memory();
+                self.keyframes.release_memory();
+            }
         }
         waiting.recv().await
     }
@@ -134,10 +142,15 @@ impl Open {
     }
 
     fn block(&mut self, block: Block) -> Result<(), RecordingError> {
+        let keyframes = self.keyframes.follow(&block.chunks);
         for (stream, Taken { records, first_t_ns }) in block.chunks {
             self.tried(|open| open.writer.chunk(stream, &records, first_t_ns))?;
             // With enough of it in use, or nobody to use it, it is freed.
             let _freed = self.spares.try_send(records);
+        }
+        if let Some(Taken { records, first_t_ns }) = keyframes {
+            let stream = Stream::Downstream;
+            self.tried(|open| open.writer.chunk(stream, &records, first_t_ns))?;
         }
         if block.seal {
             let wall_ns = self.clock.wall_ns();

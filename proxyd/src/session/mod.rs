@@ -192,6 +192,12 @@ impl Session {
         &mut self.row
     }
 
+    /// What is known of it so far.
+    #[must_use]
+    pub const fn facts(&self) -> &SessionRow {
+        &self.row
+    }
+
     /// Everything the session has left behind so far.
     #[must_use]
     pub fn events(&self) -> &[Timed] {

@@ -1,7 +1,9 @@
 //! The database: sessions, their events, host keys. SQL and its types stay in here.
 
+pub mod content;
 pub mod host_keys;
 pub mod saver;
+pub mod search;
 pub mod sessions;
 
 mod connect;

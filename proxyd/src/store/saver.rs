@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::error;
 use uuid::Uuid;
 
-use super::{Store, StoreError, failed, parameters, to_i64};
+use super::{Store, StoreError, content, failed, parameters, to_i64};
 use crate::session::event::Timed;
 use crate::session::row::SessionRow;
 use crate::task::Group;
@@ -172,6 +172,10 @@ impl Writing {
                 insert = insert.bind(event.name).bind(&event.fields);
             }
             insert.execute(&mut *transaction).await.map_err(failed(DOING))?;
+        }
+        for Save { row, .. } in saves.iter().filter(|save| !save.row.trail_hash.is_empty()) {
+            let id = row.id.to_string();
+            content::enter(&id, &mut transaction).await.map_err(failed(DOING))?;
         }
         transaction.commit().await.map_err(failed(DOING))
     }

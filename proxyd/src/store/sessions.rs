@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use super::{Store, StoreError, failed, to_i64, to_u64};
+use super::{Store, StoreError, content, failed, to_i64, to_u64};
 use crate::session::row::{ACTIVE, SessionRow};
 
 /// An event as it is read back.
@@ -24,13 +24,20 @@ pub struct EventRow {
 impl Store {
     /// Keeps the hash that a trail ends with, found by the trail's file name.
     pub async fn keep_trail_hash(&self, trail: &str, hash: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE session SET trail_hash = $1 WHERE trail = $2")
+        let doing = "keep the hash of a trail";
+        let mut transaction = self.writer.begin().await.map_err(failed(doing))?;
+        let statement = "UPDATE session SET trail_hash = $1 WHERE trail = $2 RETURNING id";
+        let kept = sqlx::query(statement)
             .bind(hash)
             .bind(trail)
-            .execute(&self.writer)
+            .fetch_all(&mut *transaction)
             .await
-            .map_err(failed("keep the hash of a trail"))?;
-        Ok(())
+            .map_err(failed(doing))?;
+        for row in kept {
+            let id: String = row.try_get("id").map_err(failed(doing))?;
+            content::enter(&id, &mut transaction).await.map_err(failed(doing))?;
+        }
+        transaction.commit().await.map_err(failed(doing))
     }
 
     /// The newest sessions first, at most `count`.
@@ -107,7 +114,7 @@ impl Store {
     }
 }
 
-fn session_row(row: &AnyRow) -> Result<SessionRow, StoreError> {
+pub(super) fn session_row(row: &AnyRow) -> Result<SessionRow, StoreError> {
     let text =
         |column: &str| row.try_get::<String, _>(column).map_err(failed("read a session's row"));
     let number =

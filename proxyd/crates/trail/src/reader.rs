@@ -64,6 +64,12 @@ impl<R: Read> Reader<R> {
         self.runs.walk().end()
     }
 
+    /// The chain hash of what was read; at the end of the trail, the one that it ends with.
+    #[must_use]
+    pub const fn hash(&self) -> [u8; 32] {
+        self.runs.walk().chain().hash
+    }
+
     /// Chunks passed over so far because the identities do not open their stream.
     #[must_use]
     pub const fn skipped_chunks(&self) -> u64 {

@@ -54,10 +54,9 @@ pub(super) fn export(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     ensure!(is_for_files || output.is_none(), "--output is for --format files alone");
     let is_for_packets = *format == Format::Pcapng;
     ensure!(is_for_packets || client.is_none(), "--client is for --format pcapng alone");
-    let mut reader = source.open().with_context(|| source.file.display().to_string())?;
+    let mut reader = source.open().with_context(|| source.place.name())?;
     let mut out = BufWriter::new(out);
-    write(&mut reader, args, *channel, &mut out)
-        .with_context(|| source.file.display().to_string())?;
+    write(&mut reader, args, *channel, &mut out).with_context(|| source.place.name())?;
     out.flush()?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod export;
 mod files;
+mod place;
 mod replay;
 #[cfg(test)]
 mod sample;
@@ -15,9 +16,9 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use proxyd_ssh::message::text::one_line;
 use proxyd_trail::{Identities, Reader, SeekReader, SigningKey, Stream, VerifyingKey};
-
 use zeroize::Zeroizing;
 
+use self::place::{Growing, Place};
 use crate::config;
 use crate::recording::hexadecimal;
 
@@ -39,15 +40,15 @@ enum Command {
     /// was closed when it started again. 1: cut or altered. Compare the hash with the session's row
     /// to notice a trail that was put in another's place.
     Verify {
-        /// The trail.
-        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
         #[command(flatten)]
         key: Key,
     },
     /// Show what a trail says about its session, without reading what was recorded.
     Info {
-        /// The trail.
-        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
         #[command(flatten)]
         key: Key,
     },
@@ -62,6 +63,16 @@ enum Command {
         source: Source,
         #[command(flatten)]
         pace: replay::Pace,
+    },
+    /// Show the terminal of a session that is live, as it happens.
+    ///
+    /// What has happened so far is drawn at once. It ends when the session does.
+    Follow {
+        #[command(flatten)]
+        source: Source,
+        /// The channel; without it, the first on which the server sent something.
+        #[arg(long)]
+        channel: Option<u32>,
     },
     /// Write a session in another format to standard output, or its files to a directory.
     Export(export::Args),
@@ -87,8 +98,8 @@ struct Key {
 /// A trail to be read.
 #[derive(Debug, clap::Args)]
 struct Source {
-    /// The trail.
-    file: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// A file with an identity (AGE-SECRET-KEY-1…); once for each member of a group.
     #[arg(long, value_name = "FILE", required = true)]
     identity: Vec<PathBuf>,
@@ -98,10 +109,13 @@ struct Source {
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match &args.command {
-        Command::Verify { file, key } => return verify(file, key, out),
-        Command::Info { file, key } => info(file, key, out)?,
+        Command::Verify { place, key } => return verify(&place.file()?, key, out),
+        Command::Info { place, key } => info(&place.file()?, key, out)?,
         Command::Replay { source, pace } => {
-            replay::replay(source, pace, out).with_context(|| source.file.display().to_string())?;
+            replay::replay(source, pace, out).with_context(|| source.place.name())?;
+        }
+        Command::Follow { source, channel } => {
+            replay::follow(source, *channel, out).with_context(|| source.place.name())?;
         }
         Command::Export(args) => export::export(args, out)?,
         Command::Keygen => {
@@ -189,12 +203,24 @@ fn wall_clock(ns: u64) -> String {
 impl Source {
     /// The trail, to be read whole and verified on the way.
     fn open(&self) -> anyhow::Result<Reader<BufReader<File>>> {
-        Ok(Reader::open(open(&self.file)?, &self.identities()?, self.key.key.as_ref())?)
+        Ok(Reader::open(open(&self.place.file()?)?, &self.identities()?, self.key.key.as_ref())?)
     }
 
     /// The trail, to be read from any place on; what is before is not verified.
     fn seek(&self) -> anyhow::Result<SeekReader<BufReader<File>>> {
-        Ok(SeekReader::open(open(&self.file)?, &self.identities()?, self.key.key.as_ref())?)
+        Ok(SeekReader::open(
+            open(&self.place.file()?)?,
+            &self.identities()?,
+            self.key.key.as_ref(),
+        )?)
+    }
+
+    /// The trail while it is written.
+    fn grow(&self) -> anyhow::Result<Reader<Growing>> {
+        let file = self.place.file()?;
+        let growing = Growing::open(&file);
+        let growing = growing.with_context(|| format!("cannot open {}", file.display()))?;
+        Ok(Reader::open(growing, &self.identities()?, self.key.key.as_ref())?)
     }
 
     fn identities(&self) -> anyhow::Result<Identities> {
@@ -219,7 +245,7 @@ mod tests {
         let site = sample::Site::new();
         let source = site.write(&[(Stream::Meta, vec![(1, Record::Note { text: "x" })])]);
         let mut out = Vec::new();
-        info(&source.file, &source.key, &mut out).unwrap();
+        info(&source.place.file().unwrap(), &source.key, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
         for line in ["protocol    ssh\u{fffd}]0;\u{fffd}", "policy      admins\u{fffd}"] {

@@ -67,6 +67,6 @@ impl Site {
     /// The trail, as somebody reads it.
     pub(super) fn source(&self, identity: &str) -> Source {
         let (file, identity) = (self.path("trail"), vec![self.path(identity)]);
-        Source { file, identity, key: Key { key: None } }
+        Source { place: super::Place::of(&file), identity, key: Key { key: None } }
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct Pace {
     /// How many times faster than it happened; 0 plays everything at once.
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
-    /// Where to start, as [[HH:]MM:]SS[.mmm] since the session's start; what was on the screen then
-    /// is drawn at once.
+    /// Where to start, as `[[HH:]MM:]SS[.mmm]` since the session's start; what was on the screen
+    /// then is drawn at once.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time::parse)]
     at: u64,
     /// Where to stop.
@@ -38,6 +38,13 @@ pub(super) struct Pace {
     /// The channel; without it, the first on which the server sent something.
     #[arg(long)]
     channel: Option<u32>,
+}
+
+impl Pace {
+    /// Without pauses, to the end.
+    const fn at_once(channel: Option<u32>) -> Self {
+        Self { speed: 0.0, at: 0, until: None, search: None, idle_limit: 0, channel }
+    }
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -77,6 +84,29 @@ pub(super) fn replay(
         }
         None => play_whole(source, pace, (Some(channel), start_ns), out),
     }
+}
+
+/// Shows a live session, from its start at once and then as it happens.
+pub(super) fn follow(
+    source: &super::Source,
+    channel: Option<u32>,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut reader = source.grow()?;
+    let pace = Pace::at_once(channel);
+    let mut player = Player::new(&pace, channel, 0, &mut *out);
+    let mut play = || -> anyhow::Result<()> {
+        while let Some(entry) = reader.next_record()? {
+            let _goes_on = player.take(entry.t_ns, &entry.record)?;
+            player.flush()?;
+        }
+        Ok(())
+    };
+    let played = play();
+    let has_shown = player.finish()?;
+    played?;
+    ensure!(has_shown, NOTHING_SHOWN);
+    Ok(())
 }
 
 /// Plays from the trail's start, so that every frame is verified; what is before the start time

@@ -50,6 +50,11 @@ impl<'p, W: Write> Player<'p, W> {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Lets be seen what was shown so far.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Draws a keyframe on a cleared screen. It is as little to be trusted as the output it is of,
     /// and may end in a sequence that goes on in what follows.
     pub(super) fn draw(&mut self, screen: &str) -> io::Result<()> {

@@ -55,7 +55,8 @@ fn it_starts_and_stops_where_it_is_told() {
     let site = Site::new();
     let source = site.write(&parts());
     let whole = "one two thr\x1b[1mee \x1b[31mfour fi\u{fffd} \x1b[0m\r\n";
-    let from_keyframe = "\x1b[0m\x1b[r\x1b[H\x1b[2J\x1b[1mscreen \x1b[31mfour fi\u{fffd} \x1b[0m\r\n\
+    let from_keyframe = "\x1b[0m\x1b[r\x1b[H\x1b[2J\
+                         \x1b[1mscreen \x1b[31mfour fi\u{fffd} \x1b[0m\r\n\
                          not verified before 00:00:03.500; `proxyd trail verify` does\n";
     let stopped = "\x1b[0m\x1b[r\x1b[H\x1b[2J\x1b[1mscreen \x1b[31mfour \x1b[0m\r\n\
                    not verified before 00:00:03.500; `proxyd trail verify` does\n";
@@ -108,11 +109,11 @@ fn what_cannot_be_played_is_said() {
 fn damage_before_the_keyframe_is_not_noticed_and_a_whole_replay_says_so() {
     let site = Site::new();
     let source = site.write(&parts());
-    let mut bytes = fs::read(&source.file).unwrap();
+    let mut bytes = fs::read(source.place.file().unwrap()).unwrap();
     // In the first frame, which is behind a header of a few kilobytes.
     let body_bytes = u32::from_be_bytes(bytes[10..14].try_into().unwrap()) as usize;
     bytes[18 + body_bytes + 64 + 21 + 15] ^= 1;
-    fs::write(&source.file, bytes).unwrap();
+    fs::write(source.place.file().unwrap(), bytes).unwrap();
     let at = |at| Pace { at, channel: Some(2), ..pace() };
     let played_late = played(&source, &at(4 * SECOND)).unwrap();
     assert!(played_late.contains("screen \x1b[31mfour"), "{played_late}");

@@ -37,9 +37,9 @@ pub struct ExportedPackets {
 /// (RFC 4291 section 2.5.5.2). What the client sent is left out where the reader does not open it.
 ///
 /// The addresses are those of the facts `client` and `target`, or the event `target`. Where the
-/// trail does not name the client it is `client`. Fails with [`TrailError::NoAddress`] if an address
-/// is missing, with [`TrailError::TooManyChannels`] or [`TrailError::TooManyPorts`], and as the
-/// reader does.
+/// trail does not name the client it is `client`. Fails with [`TrailError::NoAddress`] if an
+/// address is missing, with [`TrailError::TooManyChannels`] or [`TrailError::TooManyPorts`], and as
+/// the reader does.
 pub fn export_pcapng<R: Read>(
     reader: &mut Reader<R>,
     client: Option<SocketAddr>,
