@@ -62,8 +62,8 @@ fn print(found: &Found, out: &mut impl Write) -> anyhow::Result<()> {
             session = Some(hit.session);
             let user = if hit.gateway_user.is_empty() { "-" } else { &hit.gateway_user };
             let started = catalogue::wall_clock(hit.started_ns);
-            let target = &hit.target;
-            writeln!(out, "{}  {started}  {user} as {}@{target}", hit.session, hit.remote_user)?;
+            let who = format!("{user} as {}@{}", hit.remote_user, hit.target);
+            writeln!(out, "{}  {started}  {}", hit.session, catalogue::shown(&who))?;
         }
         let (at, line) = (catalogue::offset(hit.at_ns), catalogue::shown(&hit.line));
         let status = hit.exit_status.map(|status| format!("  (exit {status})")).unwrap_or_default();

@@ -98,12 +98,13 @@ fn list(rows: &[SessionRow], out: &mut impl Write) -> anyhow::Result<()> {
         "SESSION", "STARTED", "OUTCOME", "USER", "SERVER"
     )?;
     for row in rows {
-        let server = format!("{}@{}", row.remote_user, row.target);
+        let server = catalogue::shown(&format!("{}@{}", row.remote_user, row.target));
+        let user = catalogue::shown(&row.gateway_user);
         let started = catalogue::wall_clock(row.started_ns);
         writeln!(
             out,
-            "{:36}  {started:30}  {:11}  {:16}  {server:32}  {}",
-            row.id, row.outcome, row.gateway_user, row.client
+            "{:36}  {started:30}  {:11}  {user:16}  {server:32}  {}",
+            row.id, row.outcome, row.client
         )?;
     }
     Ok(())

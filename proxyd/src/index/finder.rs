@@ -16,16 +16,23 @@ const PIECE_NS: u64 = 60_000_000_000;
 /// Bytes of a line that a command without a terminal has printed; a longer one is cut there.
 const LINE_BYTES_MAX: usize = 4_096;
 
-/// Channels whose output is text for people, unless it turns out to be something else.
+/// Programs whose output is text for people, as far as it is text.
 const TEXT_CHANNELS: [&str; 2] = ["session-shell", "session-exec"];
+
+/// Programs whose output is for other programs, and forwarded connections. An agent or a display is
+/// neither: a session asks for it beside its program.
+const SILENT_CHANNELS: [&str; 5] =
+    ["session-exec-scp", "session-sftp", "session-subsystem", "local-forward", "remote-forward"];
 
 /// What is found as records come.
 pub(super) struct Finder {
     channels: BTreeMap<u32, Channel>,
     pieces: Vec<Piece>,
     last_ns: u64,
-    /// Bytes of text that may still be found.
-    room: usize,
+    /// Bytes of lines that may still be found.
+    lines_room: usize,
+    /// Bytes of commands that may.
+    commands_room: usize,
 }
 
 /// A channel that is open.
@@ -46,8 +53,9 @@ enum Shown {
     Nowhere,
 }
 
-/// What stands in the place of text that is left out.
-const FULL: &str = "(from here on more was shown than the index holds of one session)";
+/// Control characters that are in text: tab, carriage return, those that strike over, ring, feed,
+/// and what begins colours.
+const TEXT_CONTROLS: [u8; 6] = [b'\t', b'\r', 0x08, 0x07, 0x0c, 0x1b];
 
 /// Lines that become a piece.
 #[derive(Default)]
@@ -57,9 +65,20 @@ struct Block {
 }
 
 impl Finder {
-    /// Nothing has come yet; at most `bytes_max` of text are found.
-    pub(super) const fn new(bytes_max: usize) -> Self {
-        Self { channels: BTreeMap::new(), pieces: Vec::new(), last_ns: 0, room: bytes_max }
+    /// Nothing has come yet; at most so many bytes of lines, and of commands, are found.
+    pub(super) const fn new(lines_bytes_max: usize, commands_bytes_max: usize) -> Self {
+        Self {
+            channels: BTreeMap::new(),
+            pieces: Vec::new(),
+            last_ns: 0,
+            lines_room: lines_bytes_max,
+            commands_room: commands_bytes_max,
+        }
+    }
+
+    /// Whether something was left out.
+    pub(super) const fn is_full(&self) -> bool {
+        self.lines_room == 0 || self.commands_room == 0
     }
 
     /// Looks at the next record.
@@ -70,9 +89,10 @@ impl Finder {
         } else if let Record::ChannelClose { channel } = record {
             self.close(*channel);
         } else if let Record::Pty { channel, columns, rows, .. } = record {
-            // A terminal is asked for before what is to run on it.
-            let transcript = Box::new(Transcript::new(*columns, *rows));
-            self.channels.insert(*channel, Channel::new(Shown::Terminal(transcript)));
+            // A terminal is asked for before what is to run on it. Asked for again, it stays what
+            // it is: servers refuse that.
+            let opened = self.channels.entry(*channel).or_insert_with(Channel::plain);
+            opened.terminal(*channel, t_ns, (*columns, *rows), &mut self.pieces);
         } else if let Some(number) = record.channel()
             && let Some(channel) = self.channels.get_mut(&number)
         {
@@ -87,11 +107,13 @@ impl Finder {
             fields.iter().find_map(|(name, value)| (*name == wanted).then_some(*value))
         };
         let Some(number) = field("channel").and_then(|number| number.parse().ok()) else { return };
-        let is_text = field("kind").is_some_and(|kind| TEXT_CHANNELS.contains(&kind));
+        let Some(kind) = field("kind").filter(|_kind| field("denied").is_none()) else { return };
         let channel = self.channels.entry(number).or_insert_with(Channel::plain);
-        if !is_text || field("denied").is_some() {
-            channel.shown = Shown::Nowhere;
-        } else if let Some(command) = field("detail").filter(|command| !command.is_empty()) {
+        if SILENT_CHANNELS.contains(&kind) {
+            channel.silence(number, self.last_ns, &mut self.pieces);
+        }
+        let command = field("detail").filter(|command| !command.is_empty());
+        if let Some(command) = command.filter(|_command| TEXT_CHANNELS.contains(&kind)) {
             channel.requested = Some((t_ns, command.to_owned(), None));
         }
     }
@@ -104,22 +126,21 @@ impl Finder {
     /// Gives the pieces there are.
     pub(super) fn take(&mut self) -> Vec<Piece> {
         let mut kept = Vec::new();
-        for mut piece in std::mem::take(&mut self.pieces) {
-            if self.room == 0 {
-                break;
+        for piece in std::mem::take(&mut self.pieces) {
+            let room = match piece.kind {
+                PieceKind::Screen => &mut self.lines_room,
+                PieceKind::Command { .. } => &mut self.commands_room,
+            };
+            *room = room.saturating_sub(piece.text.len());
+            if *room > 0 {
+                kept.push(piece);
             }
-            self.room = self.room.saturating_sub(piece.text.len());
-            if self.room == 0 {
-                FULL.clone_into(&mut piece.text);
-                (piece.kind, piece.line_ms) = (PieceKind::Screen, vec![0]);
-            }
-            kept.push(piece);
         }
         kept
     }
 
     /// Gives the rest.
-    pub(super) fn finish(mut self) -> Vec<Piece> {
+    pub(super) fn finish(&mut self) -> Vec<Piece> {
         let numbers: Vec<u32> = self.channels.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.close(number));
         self.take()
@@ -134,11 +155,34 @@ impl Finder {
 
 impl Channel {
     fn plain() -> Self {
-        Self::new(Shown::Plain(Vec::new()))
+        let shown = Shown::Plain(Vec::new());
+        Self { shown, block: Block::default(), requested: None }
     }
 
-    fn new(shown: Shown) -> Self {
-        Self { shown, block: Block::default(), requested: None }
+    fn terminal(
+        &mut self,
+        number: u32,
+        t_ns: u64,
+        (columns, rows): (u32, u32),
+        pieces: &mut Vec<Piece>,
+    ) {
+        if !matches!(self.shown, Shown::Terminal(_)) {
+            self.silence(number, t_ns, pieces);
+            self.shown = Shown::Terminal(Box::new(Transcript::new(columns, rows)));
+        }
+    }
+
+    /// What comes from now on is shown nowhere.
+    fn silence(&mut self, number: u32, t_ns: u64, pieces: &mut Vec<Piece>) {
+        match std::mem::replace(&mut self.shown, Shown::Nowhere) {
+            Shown::Terminal(transcript) => {
+                let entries = transcript.finish(t_ns);
+                self.keep(number, entries, pieces);
+            }
+            Shown::Plain(line) => self.line(number, t_ns, &line, pieces),
+            Shown::Nowhere => {}
+        }
+        self.block.flush(number, pieces);
     }
 
     fn record(&mut self, number: u32, t_ns: u64, record: &Record<'_>, pieces: &mut Vec<Piece>) {
@@ -162,8 +206,6 @@ impl Channel {
                 let entries = transcript.feed(t_ns, bytes);
                 self.keep(number, entries, pieces);
             }
-            // Text for people has no zeros; an archive or an image has.
-            Shown::Plain(_) if bytes.contains(&0) => self.shown = Shown::Nowhere,
             Shown::Plain(line) => {
                 let mut lines = Vec::new();
                 for byte in bytes {
@@ -175,7 +217,7 @@ impl Channel {
                     }
                 }
                 for line in lines {
-                    self.block.add(number, t_ns, &plain(&line), pieces);
+                    self.line(number, t_ns, &line, pieces);
                 }
             }
             Shown::Nowhere => {}
@@ -201,6 +243,14 @@ impl Channel {
         }
     }
 
+    /// A line that a command has printed. Archives and pictures have other controls than text.
+    fn line(&mut self, number: u32, t_ns: u64, line: &[u8], pieces: &mut Vec<Piece>) {
+        let is_text = |byte: &u8| *byte >= b' ' || TEXT_CONTROLS.contains(byte);
+        if line.iter().all(is_text) {
+            self.block.add(number, t_ns, &plain(line), pieces);
+        }
+    }
+
     fn end_requested(&mut self, number: u32, pieces: &mut Vec<Piece>) {
         if let Some((at_ns, text, exit_status)) = self.requested.take() {
             let kind = PieceKind::Command { found_by: "request", exit_status };
@@ -209,15 +259,7 @@ impl Channel {
     }
 
     fn close(mut self, number: u32, t_ns: u64, pieces: &mut Vec<Piece>) {
-        match std::mem::replace(&mut self.shown, Shown::Nowhere) {
-            Shown::Terminal(transcript) => {
-                let entries = transcript.finish(t_ns);
-                self.keep(number, entries, pieces);
-            }
-            Shown::Plain(line) => self.block.add(number, t_ns, &plain(&line), pieces),
-            Shown::Nowhere => {}
-        }
-        self.block.flush(number, pieces);
+        self.silence(number, t_ns, pieces);
         self.end_requested(number, pieces);
     }
 }
@@ -285,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_command_without_a_terminal() {
-        let mut finder = Finder::new(1_000);
+        let mut finder = Finder::new(1_000, 1_000);
         open(&mut finder, "session-exec", "make\nall");
         print(&mut finder, 5_000_000, b"one\r\ntw");
         print(&mut finder, 9_000_000, b"o\x1b[0m\n\n last \xff");
@@ -299,32 +341,57 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_left_out() {
-        for (kind, bytes) in [
-            ("session-exec", &b"PK\0\x01 archive\n"[..]),
-            ("session-sftp", b"text\n"),
-            ("session-exec-scp", b"C0644 4 name\ntext"),
+        for (kind, bytes, expected) in [
+            ("session-exec", &b"PK\0\x01 archive\nbut this\n"[..], vec!["but this"]),
+            ("session-sftp", b"text\n", vec![]),
+            ("session-exec-scp", b"C0644 4 name\ntext", vec![]),
         ] {
-            let mut finder = Finder::new(1_000);
+            let mut finder = Finder::new(1_000, 1_000);
             open(&mut finder, kind, "");
             print(&mut finder, 2, bytes);
-            assert_eq!(texts(&finder.finish()), Vec::<&str>::new(), "{kind}");
+            assert_eq!(texts(&finder.finish()), expected, "{kind}");
+        }
+    }
+
+    /// What a client asks for beside its program, or again, hides nothing.
+    #[test]
+    fn further_requests_hide_nothing() {
+        let number = NUMBER.to_string();
+        let denied = [("kind", "session-exec"), ("denied", "no-rule"), ("channel", &*number)];
+        let terminal = Record::Pty { channel: NUMBER, term: "xterm", columns: 80, rows: 24 };
+        for has_terminal in [false, true] {
+            let mut finder = Finder::new(1_000, 1_000);
+            finder.record(1, &Record::Event { kind: "channel", fields: denied.to_vec() });
+            if has_terminal {
+                finder.record(1, &terminal);
+            }
+            open(&mut finder, "session-exec", "first");
+            print(&mut finder, 2, b"before\r\n");
+            open(&mut finder, "agent", "");
+            open(&mut finder, "x11", "");
+            if has_terminal {
+                finder.record(3, &terminal);
+            }
+            print(&mut finder, 1_000_000_000, b"after\r\n");
+            let pieces = finder.finish();
+            let all = texts(&pieces).join("|");
+            for text in ["before", "after", "first"] {
+                assert!(all.contains(text), "{has_terminal}: {text} in {all}");
+            }
         }
     }
 
     #[test]
     fn text_without_end_is_bounded() {
-        let mut finder = Finder::new(10_000);
+        let mut finder = Finder::new(10_000, 1_000);
         open(&mut finder, "session-exec", "yes");
-        let (mut bytes, mut full) = (0, 0);
+        let mut bytes = 0;
         for t_ns in 0..100 {
             print(&mut finder, t_ns, &[b"y\n".repeat(2_000), vec![b'x'; 10_000]].concat());
-            for piece in finder.take() {
-                bytes += piece.text.len();
-                full += usize::from(piece.text == FULL);
-            }
+            bytes += finder.take().iter().map(|piece| piece.text.len()).sum::<usize>();
         }
-        assert!(bytes < 20_000, "{bytes}");
-        assert_eq!(full, 1);
-        assert!(finder.finish().is_empty());
+        assert!((1..=10_000).contains(&bytes), "{bytes}");
+        assert!(finder.is_full());
+        assert_eq!(texts(&finder.finish()), ["yes"], "commands have room of their own");
     }
 }

@@ -15,7 +15,7 @@ use proxyd_trail::{Identities, Reader, Stream, TrailError, Verdict, VerifyingKey
 use thiserror::Error as ThisError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::{error, warn};
 
 use self::finder::Finder;
 use crate::clock::Clock;
@@ -36,9 +36,12 @@ const LEASE: Duration = Duration::from_secs(600);
 /// Pieces that are kept together.
 const BATCH: usize = 64;
 
-/// Text of one session that is kept, in bytes: what a program prints without end is in the trail,
+/// Lines of one session that are kept, in bytes: what a program prints without end is in the trail,
 /// compressed, and must not fill the database.
-const TEXT_BYTES_MAX: usize = 64 * 1024 * 1024;
+const LINES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Commands of one session that are kept, in bytes.
+const COMMANDS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Batches that wait for the database.
 const BATCHES_WAITING_MAX: usize = 2;
@@ -144,17 +147,23 @@ impl Indexer {
     /// Looks into one trail; false where none waits.
     async fn look(&self) -> Result<bool, IndexError> {
         let now_ns = self.clock.wall_ns();
+        for session_id in self.store.give_up(now_ns).await? {
+            error!(%session_id, "A trail was not indexed, however often it was tried");
+            self.store.forget_content(session_id).await?;
+        }
         let Some(lease) = self.store.lease(now_ns, now_ns.saturating_add(LEASE_NS)).await? else {
             return Ok(false);
         };
         let session_id = lease.session;
         self.store.forget_content(session_id).await?;
         let how = match self.find(&lease).await? {
-            Ok(pieces) => {
-                debug!(%session_id, pieces, "Indexed");
-                Indexed::Done
-            }
+            Ok(how) => how,
             Err(Unread::Trail(TrailError::NoIdentity { .. })) => Indexed::Sealed,
+            Err(error @ (Unread::Open(_) | Unread::Trail(TrailError::Read { .. }))) => {
+                // It may be another time; meanwhile others have their turn.
+                warn!(%session_id, %error, source = ?error, "A trail cannot be read for the index");
+                return Ok(true);
+            }
             Err(error) => {
                 error!(%session_id, %error, source = ?error, "A trail cannot be indexed");
                 self.store.forget_content(session_id).await?;
@@ -165,21 +174,21 @@ impl Indexer {
         Ok(true)
     }
 
-    /// Keeps everything that is found in a trail; gives how many pieces there were.
-    async fn find(&self, lease: &Lease) -> Result<Result<usize, Unread>, IndexError> {
+    /// Keeps everything that is found in a trail.
+    async fn find(&self, lease: &Lease) -> Result<Result<Indexed, Unread>, IndexError> {
         let (found, mut batches) = mpsc::channel(BATCHES_WAITING_MAX);
         let (reader, path) = (self.clone(), self.trails.join(&lease.trail));
         let hash = lease.hash.clone();
         let reading = tokio::task::spawn_blocking(move || reader.read(&path, &hash, &found));
-        let mut pieces = 0;
         while let Some(batch) = batches.recv().await {
-            pieces += batch.len();
-            self.store.keep_content(lease.session, &batch).await?;
+            // Sessions are saved by the same connection: each has to wait for a few pieces only.
+            for pieces in batch.chunks(BATCH) {
+                self.store.keep_content(lease.session, pieces).await?;
+            }
             let until_ns = self.clock.wall_ns().saturating_add(LEASE_NS);
             self.store.renew(lease.session, until_ns).await?;
         }
-        let read = reading.await.map_err(|_panicked| IndexError::Interrupted)?;
-        Ok(read.map(|()| pieces))
+        reading.await.map_err(|_panicked| IndexError::Interrupted)
     }
 
     /// Reads a trail to its end, which has to be the one that the session's row tells.
@@ -188,24 +197,28 @@ impl Indexer {
         path: &Path,
         hash: &str,
         found: &mpsc::Sender<Vec<Piece>>,
-    ) -> Result<(), Unread> {
+    ) -> Result<Indexed, Unread> {
         let file = BufReader::new(File::open(path).map_err(Unread::Open)?);
         let mut reader = Reader::open(file, &identities(&self.identity)?, Some(&self.key))?;
-        let mut finder = Finder::new(TEXT_BYTES_MAX);
+        let mut finder = Finder::new(LINES_BYTES_MAX, COMMANDS_BYTES_MAX);
         while let Some(entry) = reader.next_record()? {
             if entry.stream == Stream::Upstream {
                 continue;
             }
             finder.record(entry.t_ns, &entry.record);
             if finder.count() >= BATCH {
-                found.blocking_send(finder.take()).map_err(|_gone| Unread::NotKept)?;
+                let pieces = finder.take();
+                if !pieces.is_empty() {
+                    found.blocking_send(pieces).map_err(|_gone| Unread::NotKept)?;
+                }
             }
         }
         let is_whole = matches!(reader.verdict(), Some(Verdict::Complete));
         if !is_whole || hexadecimal(&reader.hash()) != hash {
             return Err(Unread::Other);
         }
-        found.blocking_send(finder.finish()).map_err(|_gone| Unread::NotKept)
+        found.blocking_send(finder.finish()).map_err(|_gone| Unread::NotKept)?;
+        Ok(if finder.is_full() { Indexed::Cut } else { Indexed::Done })
     }
 }
 

@@ -73,7 +73,9 @@ impl Keyframes {
 
     fn step(&mut self, t_ns: u64, record: &Record<'_>) {
         if let Record::Pty { channel, columns, rows, .. } = *record {
-            self.terminals.insert(channel, Terminal::new(columns, rows, t_ns));
+            // Asked for again, it stays what it is: servers refuse that.
+            let new = || Terminal::new(columns, rows, t_ns);
+            self.terminals.entry(channel).or_insert_with(new);
         } else if let Record::ChannelClose { channel } = record {
             self.terminals.remove(channel);
         } else if let Some(channel) = record.channel()
@@ -89,10 +91,10 @@ impl Keyframes {
             let waited_ns = t_ns.saturating_sub(terminal.keyframe_ns);
             let is_due = terminal.output_bytes >= OUTPUT_BYTES_MAX
                 || terminal.output_bytes >= OUTPUT_BYTES_MIN && waited_ns >= OUTPUT_NS_MAX;
-            let screen = terminal.screen();
-            if !is_due || screen.is_within_character() {
+            if !is_due || terminal.screen().is_within_character() {
                 continue;
             }
+            let screen = terminal.screen();
             let (size, text) = (screen.size(), screen.keyframe());
             let (columns, rows) = (u32::from(size.columns), u32::from(size.rows));
             let record = Record::Keyframe { channel, columns, rows, screen: &text };

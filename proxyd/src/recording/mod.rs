@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use proxyd_policy::audit::AuditPolicy;
 use proxyd_policy::connection::ConnectionPolicy;
-use proxyd_trail::{Header, Record, Sealing, SigningKey, Stream, TrailError, VerifyingKey};
+use proxyd_trail::{Header, Sealing, SigningKey, TrailError, VerifyingKey};
 use thiserror::Error as ThisError;
 use tracing::info;
 use uuid::Uuid;
@@ -182,7 +182,7 @@ impl Recordings {
             ("gateway-user", &row.gateway_user),
             ("remote-user", &row.remote_user),
         ] {
-            recorder.record(Stream::Meta, &Record::Fact { name, value });
+            recorder.fact(name, value);
         }
         for timed in session.events() {
             recorder.event(timed);

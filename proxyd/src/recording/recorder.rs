@@ -96,6 +96,11 @@ impl Recorder {
         &self.file_name
     }
 
+    /// Records a property of the session, which is so from its start on.
+    pub(super) fn fact(&mut self, name: &str, value: &str) {
+        self.record_at(Stream::Meta, 0, &Record::Fact { name, value });
+    }
+
     /// Records what a step left behind.
     pub fn event(&mut self, timed: &Timed) {
         let fields = timed.event.fields();

@@ -67,8 +67,11 @@ impl Store {
             Database::Postgres { url, password_file } => {
                 let options = postgres(url, password_file.as_deref())?;
                 let open = |count| pool(options.clone(), POSTGRES_SETTINGS, count);
+                // A step may take as long as it takes, and wait for another node's.
+                let migrator = pool(options.clone(), "SELECT 1", 1).await.map_err(opened)?;
+                migrate(&POSTGRES_MIGRATIONS, &migrator, &place).await?;
+                migrator.close().await;
                 let writer = open(POSTGRES_WRITERS_MAX).await.map_err(opened)?;
-                migrate(&POSTGRES_MIGRATIONS, &writer, &place).await?;
                 let readers = open(READERS_MAX).await.map_err(opened)?;
                 Ok(Self { writer, readers, kind: Kind::Postgres, node })
             }

@@ -12,6 +12,9 @@ use super::{Store, StoreError, failed, parameters, to_i64};
 /// Times that somebody begins to look into a trail before it is left alone.
 const TRIES_MAX: i64 = 3;
 
+/// Pieces that are removed at once: whoever else writes has to wait meanwhile.
+const REMOVED_AT_ONCE: i64 = 256;
+
 /// Values of a piece of content.
 const CONTENT_COLUMNS: usize = 8;
 
@@ -34,6 +37,8 @@ pub struct Lease {
 pub enum Indexed {
     /// All that is in it was found.
     Done,
+    /// More is in it than is kept of one session.
+    Cut,
     /// It is not sealed to this gateway's index key.
     Sealed,
     /// It cannot be read, or is not what the session's row says.
@@ -44,6 +49,7 @@ impl Indexed {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Cut => "cut",
             Self::Sealed => "sealed",
             Self::Failed => "failed",
         }
@@ -90,7 +96,8 @@ impl Store {
         let statement = format!(
             "UPDATE indexing SET lease_ns = $1, tries = tries + 1 WHERE session = \
              (SELECT session FROM indexing WHERE state = 'waiting' AND lease_ns < $2 \
-             AND tries < $3 AND node = $4 ORDER BY lease_ns LIMIT 1{skip}) RETURNING session"
+             AND tries < $3 AND (node = $4 OR node = '') ORDER BY lease_ns \
+             LIMIT 1{skip}) RETURNING session"
         );
         let taken = sqlx::query(sqlx::AssertSqlSafe(statement))
             .bind(to_i64(until_ns))
@@ -116,6 +123,25 @@ impl Store {
         }))
     }
 
+    /// Marks those trails of this node as failed that were begun too often; gives their sessions.
+    pub async fn give_up(&self, now_ns: u64) -> Result<Vec<Uuid>, StoreError> {
+        let doing = "give trails up that cannot be indexed";
+        let statement = "UPDATE indexing SET state = 'failed' WHERE state = 'waiting' \
+             AND lease_ns < $1 AND tries >= $2 AND (node = $3 OR node = '') RETURNING session";
+        let rows = sqlx::query(statement)
+            .bind(to_i64(now_ns))
+            .bind(TRIES_MAX)
+            .bind(&*self.node)
+            .fetch_all(&self.writer)
+            .await
+            .map_err(failed(doing))?;
+        let session = |row: &sqlx::any::AnyRow| {
+            let id: String = row.try_get("session").map_err(failed(doing))?;
+            id.parse().map_err(|_damaged| StoreError::Damaged { what: "session id" })
+        };
+        rows.iter().map(session).collect()
+    }
+
     /// Keeps a trail that was taken from the queue until `until_ns`.
     pub async fn renew(&self, session: Uuid, until_ns: u64) -> Result<(), StoreError> {
         sqlx::query("UPDATE indexing SET lease_ns = $1 WHERE session = $2")
@@ -129,12 +155,19 @@ impl Store {
 
     /// Begins to keep what is found in a trail: what an earlier try has left is removed.
     pub async fn forget_content(&self, session: Uuid) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM content WHERE session = $1")
-            .bind(session.to_string())
-            .execute(&self.writer)
-            .await
-            .map(drop)
-            .map_err(failed("remove what was found in a trail"))
+        let statement = "DELETE FROM content WHERE id IN \
+             (SELECT id FROM content WHERE session = $1 LIMIT $2)";
+        loop {
+            let removed = sqlx::query(statement)
+                .bind(session.to_string())
+                .bind(REMOVED_AT_ONCE)
+                .execute(&self.writer)
+                .await
+                .map_err(failed("remove what was found in a trail"))?;
+            if i64::try_from(removed.rows_affected()).is_ok_and(|count| count < REMOVED_AT_ONCE) {
+                return Ok(());
+            }
+        }
     }
 
     /// Keeps pieces that were found, all or none.

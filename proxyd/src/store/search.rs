@@ -83,7 +83,8 @@ pub struct Hit {
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Found {
-    /// The places, those of the newest sessions first.
+    /// The places, those of the newest sessions first; of more than were asked for, those that came
+    /// to the database last.
     pub hits: Vec<Hit>,
     /// Whether there may be more than these.
     pub is_cut: bool,
@@ -141,8 +142,13 @@ impl Text {
         }
     }
 
-    fn is_in(&self, line: &str) -> bool {
-        line.to_lowercase().contains(&self.literal)
+    /// The part of a line with the text, if it has it.
+    fn around(&self, line: &str) -> Option<String> {
+        let lower = line.to_lowercase();
+        let before = lower.get(..lower.find(&self.literal)?)?.chars().count();
+        // In lower case some letters are two; then the part begins a little later.
+        let skipped = before.saturating_sub(LINE_CHARS_MAX / 3);
+        Some(line.chars().skip(skipped).take(LINE_CHARS_MAX).collect())
     }
 }
 
@@ -239,8 +245,10 @@ impl Store {
             for row in &rows {
                 before = column(row, "id")?;
                 let lines = lines(row, place)?;
-                for (at_ns, line) in lines.iter().filter(|(_at_ns, line)| text.is_in(line)) {
-                    found.hits.push(hit(row, place, *at_ns, line)?);
+                let with_it =
+                    lines.iter().filter_map(|(at_ns, line)| Some((at_ns, text.around(line)?)));
+                for (at_ns, line) in with_it {
+                    found.hits.push(hit(row, place, *at_ns, &line)?);
                 }
                 if found.hits.len() >= enough {
                     found.is_cut = true;
@@ -263,12 +271,14 @@ const fn select(place: Place, kind: Kind) -> &'static str {
             "SELECT c.id, c.session, c.channel, c.at_ns, c.kind, c.text, c.line_ms, \
              c.exit_status, s.started_ns, s.gateway_user, s.remote_user, s.target \
              FROM content_words w JOIN content c ON c.id = w.rowid \
-             JOIN session s ON s.id = c.session"
+             JOIN session s ON s.id = c.session \
+             JOIN indexing i ON i.session = c.session AND i.state IN ('done', 'cut')"
         }
         (Place::Content, Kind::Postgres) => {
             "SELECT c.id, c.session, c.channel, c.at_ns, c.kind, c.text, c.line_ms, \
              c.exit_status, s.started_ns, s.gateway_user, s.remote_user, s.target \
-             FROM content c JOIN session s ON s.id = c.session"
+             FROM content c JOIN session s ON s.id = c.session \
+             JOIN indexing i ON i.session = c.session AND i.state IN ('done', 'cut')"
         }
         (Place::Event, Kind::Sqlite) => {
             "SELECT c.id, c.session, c.at_ns, c.name, c.fields, s.started_ns, s.gateway_user, \
@@ -326,7 +336,7 @@ fn hit(row: &AnyRow, place: Place, at_ns: u64, line: &str) -> Result<Hit, StoreE
         kind,
         channel,
         exit_status,
-        line: line.chars().take(LINE_CHARS_MAX).collect(),
+        line: line.to_owned(),
     })
 }
 
@@ -432,5 +442,11 @@ mod tests {
         assert_eq!(words(" && "), Err(TextError::NoWords));
         assert_eq!(words(""), Err(TextError::NoWords));
         assert_eq!(words(&"a ".repeat(WORDS_MAX + 1)), Err(TextError::TooLong));
+        let around = |text: &str, line: &str| Text::new(text).unwrap().around(line);
+        assert_eq!(around("RM -rf", "sudo rm -RF /"), Some("sudo rm -RF /".to_owned()));
+        assert_eq!(around("rm -rf", "rm, rf"), None);
+        let long = "x ".repeat(1_000) + "rm" + &" y".repeat(1_000);
+        let part = around("rm", &long).unwrap();
+        assert!(part.contains("rm") && part.chars().count() == LINE_CHARS_MAX, "{part}");
     }
 }

@@ -21,6 +21,8 @@ const CANCEL: char = '\u{18}';
 ///
 /// It takes 32 bytes of memory for each cell, 4 MB at most. Changes of size can leave it with
 /// 16 MB, and take as much again while they last. Unfinished control sequences take at most 70 kB.
+/// An operation can touch every cell, which takes a quarter of a millisecond on the largest screen;
+/// the shortest that does is 2 bytes long. Usual output is a thousand times cheaper.
 ///
 /// It shows what a usual terminal shows, but for a few things that nobody needs and that would let
 /// few bytes do much: a character is repeated (REP) for one row at most, and the test pattern of

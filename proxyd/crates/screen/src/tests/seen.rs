@@ -313,3 +313,12 @@ fn the_hidden_screen_keeps_its_texts_through_changes_of_size() {
     ];
     assert_eq!(seen(&entries), expected);
 }
+
+/// What was told before is told again beside what came later, as far as that stood too.
+#[test]
+fn a_text_of_old_and_new_characters_is_told() {
+    let output = [(0, "! !a "), (150, "\x1b[L\x1b[2Taa aaaa a \"!"), (300, "   ")];
+    let entries = play_on(5, 5, &output);
+    let texts = seen(&entries);
+    assert!(texts.iter().any(|(_, text)| text.contains("\"!!a")), "{texts:?}");
+}

@@ -27,6 +27,11 @@ impl Cell {
         !matches!(self.ch, ' ' | TAIL)
     }
 
+    /// Whether it shows the same since the same time.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.ch, self.since_ns) == (other.ch, other.since_ns)
+    }
+
     pub(super) const fn is_tail(&self) -> bool {
         matches!(self.ch, TAIL)
     }
@@ -128,7 +133,7 @@ impl Row {
     fn is_gone_already(&self, cells: &[Cell], stood: impl Fn(&&Cell) -> bool) -> bool {
         let Some(gone) = &self.gone else { return false };
         let mut standing = cells.iter().enumerate().filter(|(_, cell)| stood(cell));
-        standing.all(|(index, cell)| gone.cells.get(index) == Some(cell))
+        standing.all(|(index, cell)| gone.cells.get(index).is_some_and(|gone| gone.is_same(cell)))
     }
 
     /// Whether what is gone from the row has been so for some time.
@@ -136,7 +141,7 @@ impl Row {
         self.gone.as_ref().is_some_and(|gone| gone.at_ns.saturating_add(time_ns) <= now_ns)
     }
 
-    /// Gives up what is gone; gives its text if some of it stood and was never told.
+    /// Gives up what is gone; gives its text if some of it stood, and was never told as it was.
     pub(super) fn settle(&mut self, stand_ns: u64) -> Option<Piece> {
         self.settle_with(stand_ns, &mut [])
     }
@@ -145,14 +150,21 @@ impl Row {
     fn settle_with(&mut self, stand_ns: u64, others: &mut [Cell]) -> Option<Piece> {
         let gone = self.gone.take()?;
         let stood = |cell: &Cell| cell.since_ns.saturating_add(stand_ns) <= gone.at_ns;
-        let is_back = |index, cell: &Cell| self.cells.get(index) == Some(cell);
-        let mut cells = gone.cells.iter().enumerate();
-        cells.find(|&(index, cell)| {
-            cell.is_text() && stood(cell) && !cell.is_told && !is_back(index, cell)
-        })?;
+        let is_back =
+            |index: usize, old: &Cell| self.cells.get(index).is_some_and(|cell| cell.is_same(old));
+        let standing = || {
+            let cells = gone.cells.iter().enumerate();
+            cells.filter(|(_, cell)| cell.is_text() && stood(cell))
+        };
+        // Characters that were all told may never have been so beside one another.
+        if standing().all(|(_, cell)| cell.is_told)
+            || standing().all(|(index, cell)| is_back(index, cell))
+        {
+            return None;
+        }
         for cells in [&mut self.cells, others] {
             for (cell, old) in cells.iter_mut().zip(&gone.cells) {
-                cell.is_told |= cell == old && stood(old);
+                cell.is_told |= cell.is_same(old) && stood(old);
             }
         }
         Piece::new(&gone.cells, stood, gone.is_wrapped)

@@ -112,8 +112,8 @@ impl Export {
         if let Record::Data { source, bytes, .. } = record {
             return self.data(t_ns, channel, *source, bytes);
         }
-        if let (Record::ChannelClose { .. }, Some(followed)) =
-            (record, self.followed.remove(&channel))
+        if matches!(record, Record::ChannelClose { .. })
+            && let Some(followed) = self.followed.remove(&channel)
         {
             followed.finish(channel, t_ns, &mut self.output)?;
         }

@@ -17,6 +17,13 @@ fn opened(channel: &'static str, kind: &'static str) -> Record<'static> {
     Record::Event { kind: "channel", fields }
 }
 
+/// What the gateway saw of a copy.
+fn operation(channel: u32) -> Record<'static> {
+    let (path, new_path): (&[u8], &[u8]) = (b"/a", b"");
+    let (operation, result) = ("write", "ok");
+    Record::FileOperation { channel, operation, path, new_path, size: 3, sha256: None, result }
+}
+
 /// What peers said on a channel, each thing 1 ns later than the one before.
 fn said(channel: u32, first_ns: u64, said: &'static [(Source, Vec<u8>)]) -> [Part<'static>; 2] {
     let of = |client: bool| {
@@ -237,9 +244,15 @@ fn sftp() -> Vec<(Source, Vec<u8>)> {
 fn files_of_sftp_are_written() {
     let site = Site::new();
     let said = [said(0, 100, leak(sftp()))];
-    let meta =
-        || vec![(1, opened("0", "session-sftp")), (900, Record::ChannelClose { channel: 0 })];
-    let parts = in_order(meta(), &said);
+    let meta = vec![
+        (1, opened("0", "session-sftp")),
+        // Other records of the channel, while it carries content.
+        (107, operation(0)),
+        (108, Record::Eof { channel: 0, source: Source::Stdin }),
+        (109, Record::ExitStatus { channel: 0, status: 0 }),
+        (900, Record::ChannelClose { channel: 0 }),
+    ];
+    let parts = in_order(meta, &said);
     let (found, index) = exported(&site, &parts, None).unwrap();
     assert_eq!(found, Exported { complete: 2, partial: 2, lost: 0 });
     let files = [("000001-new", "abc"), ("000002-motd", "hello"), ("000003-holes", "abc")];
@@ -298,22 +311,13 @@ fn what_cannot_be_followed_is_said() {
     garbled.push(server(&[0xff; 9]));
     gap.push(status(2, 0));
     let scp = vec![server(b"\0")];
-    let operation = Record::FileOperation {
-        channel: 3,
-        operation: "write",
-        path: b"/a",
-        new_path: b"",
-        size: 3,
-        sha256: None,
-        result: "ok",
-    };
     let meta = vec![
         (1, opened("0", "session-sftp")),
         (1, opened("1", "session-sftp")),
         (1, opened("2", "session-exec-scp")),
         (1, opened("3", "session-sftp")),
         (1, opened("5", "session-shell")),
-        (700, operation),
+        (700, operation(3)),
         (800, Record::Gap { reason: "disk full", dropped_bytes: 9 }),
     ];
     let said = [

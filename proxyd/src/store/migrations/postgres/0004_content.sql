@@ -3,12 +3,15 @@
 CREATE TABLE indexing (
     session  TEXT   NOT NULL PRIMARY KEY REFERENCES session (id),
     node     TEXT   NOT NULL,                          -- which gateway has the trail
-    state    TEXT   NOT NULL,                          -- "waiting", "done", "sealed", "failed"
+    state    TEXT   NOT NULL,                          -- "waiting", "done", "cut", "sealed", "failed"
     tries    BIGINT NOT NULL,
     lease_ns BIGINT NOT NULL                           -- wall clock until which it is somebody's
 );
 
 CREATE INDEX indexing_that_waits ON indexing (node, lease_ns) WHERE state = 'waiting';
+
+INSERT INTO indexing (session, node, state, tries, lease_ns)
+    SELECT id, node, 'waiting', 0, 0 FROM session WHERE trail_hash <> '';
 
 CREATE TABLE content (
     id          BIGINT NOT NULL GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

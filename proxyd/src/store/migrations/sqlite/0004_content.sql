@@ -4,7 +4,7 @@
 CREATE TABLE indexing (
     session  TEXT    NOT NULL PRIMARY KEY REFERENCES session (id),
     node     TEXT    NOT NULL,                         -- which gateway has the trail
-    state    TEXT    NOT NULL,                         -- "waiting", "done", "sealed", "failed"
+    state    TEXT    NOT NULL,                         -- "waiting", "done", "cut", "sealed", "failed"
     tries    INTEGER NOT NULL,
     lease_ns INTEGER NOT NULL                          -- wall clock until which it is somebody's
 ) STRICT;
