@@ -316,15 +316,15 @@ def read_trail(data, key, keys_of=None):
     except (Cut, Altered) as why:
         raise Unreadable(why) from None
     keys = keys_of(header) if keys_of else [None, None]
-    run, streams = [], set()
+    run, last = [], None
     try:
         for sequence, kind, body, before in frames(data, header, key):
             stream = body[0] if kind == CHUNK else None
-            if stream is None or stream in streams:
+            if stream is None or last is None or stream <= last:
                 yield from in_order(run)
-                run, streams = [], set()
+                run = []
+            last = stream
             if stream is not None:
-                streams.add(stream)
                 run.extend(records(header, sequence, body, before, keys))
     except (Cut, Altered):
         yield from in_order(run)

@@ -31,8 +31,8 @@ pub(crate) struct Places {
     stride: u64,
     /// Runs begun so far.
     runs: u64,
-    /// Streams of the run that is being looked at.
-    streams: Vec<Stream>,
+    /// The stream of the last chunk of the run that is being looked at.
+    last: Option<Stream>,
     counts: Counts,
 }
 
@@ -43,13 +43,8 @@ impl Places {
         source: &mut (impl Read + Seek),
         header: &SignedHeader,
     ) -> Result<Vec<Place>, TrailError> {
-        let mut places = Self {
-            kept: Vec::new(),
-            stride: 1,
-            runs: 0,
-            streams: Vec::new(),
-            counts: Counts::default(),
-        };
+        let mut places =
+            Self { kept: Vec::new(), stride: 1, runs: 0, last: None, counts: Counts::default() };
         let mut source = BufReader::new(source);
         let mut chain = Chain::start(header);
         let walked = source
@@ -80,7 +75,7 @@ impl Places {
                 let Ok(clear) = ChunkClear::decode(&clear) else { return Ok(()) };
                 self.chunk(clear, chain);
             } else {
-                self.streams.clear();
+                self.last = None;
             }
             let frame_bytes = HEAD_BYTES + body_bytes + HASH_BYTES;
             let rest_bytes = frame_bytes - HEAD_BYTES - read_bytes;
@@ -93,8 +88,7 @@ impl Places {
     /// Counts a chunk, which begins a run or goes on with one.
     fn chunk(&mut self, clear: ChunkClear, chain: &Chain) {
         let ChunkClear { stream, first_t_ns, record_bytes } = clear;
-        if self.streams.is_empty() || self.streams.contains(&stream) {
-            self.streams.clear();
+        if self.last.is_none_or(|last| !stream.follows(last)) {
             self.begin(Place {
                 first_t_ns,
                 sequence: chain.sequence,
@@ -106,7 +100,7 @@ impl Places {
         {
             place.first_t_ns = place.first_t_ns.min(first_t_ns);
         }
-        self.streams.push(stream);
+        self.last = Some(stream);
         self.counts.add(stream, record_bytes);
     }
 
@@ -153,8 +147,7 @@ mod tests {
     #[test]
     fn of_many_runs_every_other_is_kept() {
         let counts = Counts::default();
-        let mut places =
-            Places { kept: Vec::new(), stride: 1, runs: 0, streams: Vec::new(), counts };
+        let mut places = Places { kept: Vec::new(), stride: 1, runs: 0, last: None, counts };
         let runs_max = PLACES_MAX as u64;
         for sequence in 0..4 * runs_max + 3 {
             places.begin(Place { first_t_ns: 0, sequence, offset_bytes: 0, counts });

@@ -13,10 +13,10 @@ use crate::walk::Walk;
 
 /// An opened trail, read from start to end.
 ///
-/// Records are ordered by time across streams within each run of chunks in which no stream repeats
-/// and no seal stands; of three chunks at most the contents are held. Chunks of a stream that the
-/// identities do not open are passed over. Every frame is checked as by [`crate::verify()`], which
-/// [`crate::SeekReader`] does not do.
+/// Records are ordered by time across streams within each run of chunks: streams come in the order
+/// of their codes, and no seal stands between. Of three chunks at most the contents are held.
+/// Chunks of a stream that the identities do not open are passed over. Every frame is checked as by
+/// [`crate::verify()`], which [`crate::SeekReader`] does not do.
 pub struct Reader<R> {
     runs: Runs<R>,
 }

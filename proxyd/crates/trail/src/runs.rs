@@ -32,7 +32,9 @@ pub(crate) struct Runs<R> {
     run: Vec<OpenChunk>,
     order: Vec<Spot>,
     next: usize,
-    /// The chunk that ended the last run, because its stream was in it already.
+    /// The stream of the run's last chunk, opened or not.
+    last: Option<Stream>,
+    /// The chunk that ended the last run, because its stream begins another one.
     held: Option<Chunk>,
     skipped_chunks: u64,
     verdict: Option<Verdict>,
@@ -53,6 +55,7 @@ impl<R: Read> Runs<R> {
             run: Vec::new(),
             order: Vec::new(),
             next: 0,
+            last: None,
             held: None,
             skipped_chunks: 0,
             verdict: None,
@@ -115,6 +118,7 @@ impl<R: Read> Runs<R> {
         self.run.clear();
         self.order.clear();
         self.next = 0;
+        self.last = None;
         if let Some(chunk) = self.held.take() {
             self.add(chunk)?;
         }
@@ -122,7 +126,7 @@ impl<R: Read> Runs<R> {
             match self.walk.step()? {
                 Step::Chunk(chunk) => {
                     let stream = chunk.context.clear.stream;
-                    if self.run.iter().any(|open| open.stream == stream) {
+                    if self.last.is_some_and(|last| !stream.follows(last)) {
                         self.held = Some(chunk);
                         break;
                     }
@@ -143,6 +147,7 @@ impl<R: Read> Runs<R> {
     /// Decrypts a chunk into the run, if its stream can be opened.
     fn add(&mut self, chunk: Chunk) -> Result<(), TrailError> {
         let Chunk { context, ciphertext } = chunk;
+        self.last = Some(context.clear.stream);
         let Some(cipher) = self.cipher(context.clear.stream) else {
             self.skipped_chunks += 1;
             return Ok(());

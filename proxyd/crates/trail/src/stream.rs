@@ -25,6 +25,11 @@ impl Stream {
         }
     }
 
+    /// Whether a chunk of this stream goes on with the run that the chunk before it is of.
+    pub(crate) const fn follows(self, before: Self) -> bool {
+        self.code() > before.code()
+    }
+
     /// The stream of a chunk frame's byte; none for an unknown one.
     pub(crate) const fn from_code(code: u8) -> Option<Self> {
         match code {

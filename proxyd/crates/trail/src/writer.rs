@@ -96,8 +96,8 @@ impl<W: Sink> Writer<W> {
     }
 
     /// Appends encoded records of one stream, 1 to [`CHUNK_RECORD_BYTES_MAX`] bytes, the first made
-    /// at `first_t_ns`. Write the batches of all streams together: a reader orders records across
-    /// streams only within a run of chunks in which no stream repeats.
+    /// at `first_t_ns`. Write the batches of all streams together, in the order of
+    /// [`Stream::ALL`]: a reader orders records across streams only within such a run of chunks.
     ///
     /// After [`TrailError::Write`] the chunk counts as added: its bytes are kept and go out with
     /// the next call. After any other error it was not added.

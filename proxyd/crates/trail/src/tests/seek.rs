@@ -90,6 +90,27 @@ fn places_are_the_runs() {
 }
 
 #[test]
+fn what_was_written_together_is_read_in_one_order() {
+    use Stream::{Downstream, Upstream};
+    let site = Site::new();
+    let input = |t_ns| (t_ns, Record::Data { channel: 0, source: Source::Stdin, bytes: b"input" });
+    let file = write(
+        &site,
+        vec![
+            Part::Chunk(Upstream, vec![input(1)]),
+            Part::Chunk(Downstream, vec![output(3), output(5)]),
+            Part::Chunk(Upstream, vec![input(2), input(4)]),
+            Part::Chunk(Upstream, vec![input(6)]),
+        ],
+    );
+    let times: Vec<_> =
+        read_all(&file, &site.identities()).unwrap().into_iter().map(|entry| entry.0).collect();
+    assert_eq!(times, [1, 2, 3, 4, 5, 6]);
+    let places: Vec<_> = open(&site, &file).places().iter().map(|place| place.sequence).collect();
+    assert_eq!(places, [0, 1, 3]);
+}
+
+#[test]
 fn the_last_place_before_a_time_is_found() {
     let site = Site::new();
     let file = with_keyframes(&site);
