@@ -200,6 +200,23 @@ fn without_a_policy_everything_is_copied_and_recorded() {
         closed.events("file")
     );
     assert!(line.opened(&closed.row.trail).contains(SECRET));
+
+    // An auditor gets the same content out of the trail, up and down.
+    let files = line.proxyd.directory().join("files");
+    let words = format!("trail export --format files --output {}", files.display());
+    let identity = format!("{words} --identity {}", line.auditor.identity.display());
+    let trail = line.proxyd.trail(&closed.row.trail);
+    line.proxyd.command(&identity, &[&trail]).unwrap().ok().unwrap();
+    let index = fs::read_to_string(files.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    assert_eq!(index["lost"], serde_json::json!([]));
+    for (entry, operation) in index["files"].as_array().unwrap().iter().zip(["write", "read"]) {
+        assert_eq!((&entry["operation"], &entry["complete"]), (&operation.into(), &true.into()));
+        let name = entry["file"].as_str().unwrap();
+        assert!(name.ends_with("-file"), "{name}");
+        assert!(fs::read(files.join(name)).is_ok_and(|read| read == content), "{operation}");
+    }
+    assert_eq!(index["files"].as_array().unwrap().len(), 2);
 }
 
 #[test]
