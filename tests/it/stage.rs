@@ -10,6 +10,7 @@ use e2e::world::{Family, Host, World};
 use proxyd::config::Database;
 use proxyd::session::row::{ACTIVE, SessionRow};
 use proxyd::store::Store;
+use proxyd::store::search::Filter;
 use proxyd::store::sessions::EventRow;
 use tokio::runtime::{Builder, Runtime};
 
@@ -176,7 +177,7 @@ impl Records {
 
     /// Every session there is, the newest first.
     pub(crate) fn all(&self) -> Vec<SessionRow> {
-        self.runtime.block_on(self.store.sessions(ROWS_MAX)).unwrap()
+        self.runtime.block_on(self.store.find_sessions(&Filter::default(), ROWS_MAX)).unwrap()
     }
 
     /// The oldest session that was not given before, once it has ended.

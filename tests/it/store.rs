@@ -11,6 +11,7 @@ use proxyd::config::Database;
 use proxyd::session::event::{Event, Timed};
 use proxyd::session::row::{ACTIVE, SessionRow};
 use proxyd::store::host_keys::KnownKey;
+use proxyd::store::search::Filter;
 use proxyd::store::{Store, StoreError};
 use proxyd::task::Group;
 use tempfile::TempDir;
@@ -95,7 +96,11 @@ async fn sessions_of_several_nodes() {
             }
         }
         let store = Store::open(database, "one").await.unwrap();
-        assert_eq!(store.sessions(10_000).await.unwrap().len(), 4 * MANY, "{database}");
+        assert_eq!(
+            store.find_sessions(&Filter::default(), 10_000).await.unwrap().len(),
+            4 * MANY,
+            "{database}"
+        );
         for (index, row) in rows.iter().enumerate().take(MANY) {
             let events = store.events(row.id).await.unwrap();
             assert_eq!(events.len(), index % 3, "{database}");
@@ -103,7 +108,7 @@ async fn sessions_of_several_nodes() {
         }
         let ended = store.end_abandoned(11, &[living]).await.unwrap();
         assert_eq!(ended, u64::try_from(MANY).unwrap(), "{database}");
-        let all = store.sessions(10_000).await.unwrap();
+        let all = store.find_sessions(&Filter::default(), 10_000).await.unwrap();
         let cut = all.iter().filter(|row| row.outcome == "cut" && row.ended_ns == Some(11));
         assert_eq!(cut.count(), MANY, "{database}");
         assert!(all.iter().all(|row| row.gateway_user == "Zoë"));
@@ -185,7 +190,7 @@ async fn the_server_goes_away_and_comes_back() {
     }
     server.resume().unwrap();
     saver.save(row("after"), Vec::new()).await.unwrap();
-    let rows = store.sessions(1_000).await.unwrap();
+    let rows = store.find_sessions(&Filter::default(), 1_000).await.unwrap();
     let mut policies: Vec<&str> = rows.iter().map(|row| row.policy.as_str()).collect();
     policies.sort_unstable();
     assert_eq!(policies, ["after", "before"]);

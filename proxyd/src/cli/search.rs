@@ -14,7 +14,8 @@ use crate::store::search::{Found, Text};
 /// It is looked for in the commands and screens of recorded sessions, as far as this gateway may
 /// read them (see `storage.index_identity_file`), and in what is on record of every session:
 /// names, addresses, files, decisions. A text is found where its words stand one after the other,
-/// from the beginning of a word on; capital letters do not matter. The newest sessions come first.
+/// from the beginning of a word on; capital letters do not matter. The newest sessions come
+/// first; of more places than --limit, those that came into the index last.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

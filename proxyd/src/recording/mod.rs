@@ -17,11 +17,11 @@ use proxyd_policy::connection::ConnectionPolicy;
 use proxyd_trail::{Header, Sealing, SigningKey, TrailError, VerifyingKey};
 use thiserror::Error as ThisError;
 use tracing::info;
-use uuid::Uuid;
 
 pub use self::recorder::Recorder;
 pub use self::spool::Recovered;
 use self::spool::Spool;
+pub use self::spool::trail_name;
 use crate::clock::Clock;
 use crate::config::Storage;
 use crate::session::Session;
@@ -96,12 +96,6 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The file name of a session's trail, in the spool and in the store.
-#[must_use]
-pub fn trail_name(session: Uuid) -> String {
-    Spool::file_name(session)
-}
-
 /// Makes recorders.
 #[derive(Debug, Clone)]
 pub struct Recordings {
@@ -169,7 +163,7 @@ impl Recordings {
             protocol: policy.protocol.as_str().to_owned(),
             connection_policy: policy.name.clone(),
         };
-        let name = Spool::file_name(session.id());
+        let name = trail_name(session.id());
         let writer =
             writer::start(&self.spool, self.clock, &self.tasks, name.clone(), header, sealing)
                 .await?;

@@ -54,6 +54,13 @@ pub struct Recovered {
     pub recovery: Recovery,
 }
 
+/// The file name of a session's trail, in the spool and in the store: nothing of it comes from a
+/// peer.
+#[must_use]
+pub fn trail_name(session: Uuid) -> String {
+    format!("{session}{SUFFIX}")
+}
+
 impl Spool {
     /// Both directories, made where they are missing; takes the lock, or goes on with the one that
     /// the daemon before has handed over.
@@ -120,11 +127,6 @@ impl Spool {
             }
         }
         Ok(false)
-    }
-
-    /// The name of a session's trail: nothing of it comes from a peer.
-    pub(super) fn file_name(session: Uuid) -> String {
-        format!("{session}{SUFFIX}")
     }
 
     /// A new file in the spool.
@@ -318,7 +320,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let spool = Spool::new(path("spool"), path("store"), None).unwrap();
-        let name = Spool::file_name(Uuid::now_v7());
+        let name = trail_name(Uuid::now_v7());
         spool.create(&name).unwrap();
         assert!(spool.create(&name).is_err(), "a second trail of the same session");
         spool.store(&name).unwrap();

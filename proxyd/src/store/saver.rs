@@ -271,6 +271,7 @@ mod tests {
 
     use super::*;
     use crate::session::event::Event;
+    use crate::store::search::Filter;
     use crate::store::sessions::tests::{open_in, row};
 
     /// More than one transaction takes.
@@ -306,7 +307,7 @@ mod tests {
         let future = saver.save(unwaited.clone(), vec![event("unwaited")]);
         assert!(futures_util::FutureExt::now_or_never(future).is_none());
         tasks.join().await;
-        assert_eq!(store.sessions(1_000).await.unwrap().len(), MANY + 1);
+        assert_eq!(store.find_sessions(&Filter::default(), 1_000).await.unwrap().len(), MANY + 1);
         for (index, row) in rows.iter().enumerate() {
             let events = store.events(row.id).await.unwrap();
             let name = index.to_string();
@@ -329,7 +330,7 @@ mod tests {
             matches!(result, Err(StoreError::Statement { .. } | StoreError::Unavailable { .. }))
         });
         assert_eq!(told.count(), MANY);
-        assert!(store.sessions(1_000).await.unwrap().is_empty());
+        assert!(store.find_sessions(&Filter::default(), 1_000).await.unwrap().is_empty());
     }
 
     /// Batches end at sessions and at events.

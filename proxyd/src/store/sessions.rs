@@ -40,19 +40,6 @@ impl Store {
         transaction.commit().await.map_err(failed(doing))
     }
 
-    /// The newest sessions first, at most `count`.
-    pub async fn sessions(&self, count: u32) -> Result<Vec<SessionRow>, StoreError> {
-        let doing = "read the sessions";
-        sqlx::query("SELECT * FROM session ORDER BY started_ns DESC LIMIT $1")
-            .bind(i64::from(count))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed(doing))?
-            .iter()
-            .map(session_row)
-            .collect()
-    }
-
     /// The events of a session, in order.
     pub async fn events(&self, session: Uuid) -> Result<Vec<EventRow>, StoreError> {
         let doing = "read the session's events";
@@ -145,6 +132,7 @@ pub(super) mod tests {
     use super::*;
     use crate::config::Database;
     use crate::session::event::{Event, Timed};
+    use crate::store::search::Filter;
     use crate::task::Group;
 
     pub(in crate::store) async fn open_in(directory: &tempfile::TempDir) -> Store {
@@ -190,7 +178,7 @@ pub(super) mod tests {
 
         let store = open_in(&directory).await;
         assert_eq!(store.end_abandoned(11, &[]).await.unwrap(), 1);
-        let rows = store.sessions(10).await.unwrap();
+        let rows = store.find_sessions(&Filter::default(), 10).await.unwrap();
         assert_eq!(rows.iter().find(|row| row.id == session.id), Some(&session));
         let cut = rows.iter().find(|row| row.id == left.id).unwrap();
         assert_eq!((cut.outcome.as_str(), cut.ended_ns), ("cut", Some(11)));
@@ -221,7 +209,7 @@ pub(super) mod tests {
         saver.save(rows[3].clone(), Vec::new()).await.unwrap();
         assert_eq!(store.end_abandoned(11, &[own, living]).await.unwrap(), 2);
         assert_eq!(store.end_abandoned(12, &[own, living]).await.unwrap(), 0);
-        let all = store.sessions(10).await.unwrap();
+        let all = store.find_sessions(&Filter::default(), 10).await.unwrap();
         let outcome = |of: &SessionRow| {
             all.iter().find(|row| row.id == of.id).map(|row| row.outcome.as_str())
         };

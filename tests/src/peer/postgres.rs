@@ -45,7 +45,7 @@ impl Postgres {
         let password = directory.path().join("password");
         fs::write(&password, PASSWORD)?;
         fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
-        let server = Self { programs, directory, process: None };
+        let mut server = Self { programs, directory, process: None };
         // The server reads it as another user; proxyd wants it for nobody else.
         let made = server.directory.path().join("made-with");
         fs::copy(&password, &made)?;
@@ -55,7 +55,6 @@ impl Postgres {
         make.args(["--locale=C.UTF-8", "--no-sync", "--pwfile"]).arg(&made);
         make.arg("--pgdata").arg(server.data());
         output(&mut make)?;
-        let mut server = server;
         server.resume()?;
         let mut create = server.client("createdb");
         output(create.arg("proxyd"))?;

@@ -8,12 +8,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use nix::sys::stat::{Mode, umask};
 use proxyd_ssh::transport::fingerprint;
 use serde_json::json;
 
+use super::catalogue;
 use crate::clock::Clock;
-use crate::config;
 use crate::store::Store;
 use crate::store::host_keys::{ImportError, Kept};
 
@@ -55,20 +54,10 @@ enum Command {
 }
 
 pub(super) fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    // A database that is made here is for its owner alone, as one that the gateway makes.
-    umask(Mode::from_bits_truncate(0o077));
-    let storage = config::load(&args.config)?.storage;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime cannot be started")?;
-    runtime.block_on(async {
-        let store = Store::open(&storage.database, &storage.node).await?;
-        match &args.command {
-            Command::List { json } => list(&store, *json, out).await,
-            Command::Forget { server } => forget(&store, server, out).await,
-            Command::Import { file } => import(&store, file, out).await,
-        }
+    catalogue::with(&args.config, async |store| match &args.command {
+        Command::List { json } => list(store, *json, out).await,
+        Command::Forget { server } => forget(store, server, out).await,
+        Command::Import { file } => import(store, file, out).await,
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -84,7 +73,11 @@ async fn list(store: &Store, as_json: bool, out: &mut impl Write) -> anyhow::Res
     for kept in &keys {
         let (server, kind) = (&kept.server, &kept.key.algorithm);
         let print = fingerprint(&kept.key.blob);
-        writeln!(out, "{server:25}  {kind:19}  {print:50}  {}", time(kept.learned_ns))?;
+        writeln!(
+            out,
+            "{server:25}  {kind:19}  {print:50}  {}",
+            catalogue::wall_clock(kept.learned_ns)
+        )?;
     }
     Ok(())
 }
@@ -94,14 +87,8 @@ fn entry(kept: &Kept) -> serde_json::Value {
         "server": kept.server,
         "type": kept.key.algorithm,
         "fingerprint": fingerprint(&kept.key.blob),
-        "learned": time(kept.learned_ns),
+        "learned": catalogue::wall_clock(kept.learned_ns),
     })
-}
-
-/// A time of the wall clock in words (RFC 3339); empty where it is out of range.
-fn time(ns: u64) -> String {
-    let time = jiff::Timestamp::from_nanosecond(i128::from(ns));
-    time.map(|time| time.to_string()).unwrap_or_default()
 }
 
 async fn forget(store: &Store, text: &str, out: &mut impl Write) -> anyhow::Result<()> {

@@ -14,11 +14,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use proxyd_ssh::message::text::one_line;
 use proxyd_trail::{Identities, Reader, SeekReader, SigningKey, Stream, VerifyingKey};
 use zeroize::Zeroizing;
 
 use self::place::{Growing, Place};
+use super::catalogue::{shown, wall_clock};
 use crate::config;
 use crate::recording::hexadecimal;
 
@@ -165,7 +165,6 @@ fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "session     {session}")?;
     writeln!(out, "created     {}", wall_clock(header.created_ns))?;
     // Whoever made the file chose its texts.
-    let shown = |text: &str| one_line(text.as_bytes(), TEXT_BYTES_MAX);
     writeln!(out, "protocol    {}", shown(&header.protocol))?;
     writeln!(out, "policy      {}", shown(&header.connection_policy))?;
     writeln!(out, "signer      {}", report.header.signer)?;
@@ -189,15 +188,6 @@ fn info(file: &Path, key: &Key, out: &mut impl Write) -> anyhow::Result<()> {
     }
     writeln!(out, "state       {report}")?;
     Ok(())
-}
-
-/// Bytes of a text that a trail says about its session: those that are written are shorter.
-const TEXT_BYTES_MAX: usize = 1024;
-
-/// A wall clock time in UTC, as RFC 3339 writes it.
-fn wall_clock(ns: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(ns))
-        .map_or_else(|_out_of_range| format!("{ns} ns"), |time| time.to_string())
 }
 
 impl Source {
